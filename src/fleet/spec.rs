@@ -1,0 +1,47 @@
+//! What a caller wants to have run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::model::Project;
+
+/// A command as a caller states it.
+#[derive(Clone, Debug)]
+pub struct CommandSpec {
+    pub member: Option<String>,
+    pub program: Program,
+    /// Folder to run in; the home folder if none.
+    pub run_from: Option<String>,
+    /// Set on top of the allow-listed environment.
+    pub env: BTreeMap<String, String>,
+    pub stdin: Stdin,
+    /// Time without output after which the command is ended.
+    pub inactivity: Option<Duration>,
+    /// Time in all after which the command is ended.
+    pub total: Option<Duration>,
+    /// Further attempts after a failure.
+    pub retries: u32,
+    /// The program of further attempts, if another.
+    pub restart: Option<Program>,
+    pub project: Project,
+}
+
+/// What is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A line for `sh -c`.
+    Shell(String),
+    /// A program and its arguments, byte for byte.
+    Argv(Vec<String>),
+}
+
+/// What the command reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stdin {
+    Closed,
+    Bytes(Bytes),
+    /// Comes piece by piece through `Fleet::input`.
+    Open,
+}

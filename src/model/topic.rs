@@ -1,0 +1,248 @@
+//! The one table of what fleetd tells the world.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Severity;
+
+/// A dotted event type, such as `task.completed`: at most 128 characters,
+/// 2 to 8 segments of `a-z 0-9 _`, each beginning with a letter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Topic(Arc<str>);
+
+/// Why a text is not a topic.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TopicError {
+    #[error("'{0}' is not a topic; write dotted words of a-z 0-9 _, like custom.deploy_done")]
+    Malformed(String),
+    #[error(
+        "topic '{topic}' is not one that clients may publish; use custom.{topic} or another name under custom."
+    )]
+    Reserved { topic: String },
+}
+
+/// One row of the table: what a topic means and what its data holds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TopicSpec {
+    pub name: &'static str,
+    /// The shape of `subject`.
+    pub subject: &'static str,
+    pub severity: Severity,
+    pub meaning: &'static str,
+    /// Fields of `data`: name and meaning.
+    pub data: &'static [(&'static str, &'static str)],
+    /// A signal has no position and is never replayed.
+    pub signal: bool,
+}
+
+const fn fact(
+    name: &'static str,
+    subject: &'static str,
+    severity: Severity,
+    meaning: &'static str,
+    data: &'static [(&'static str, &'static str)],
+) -> TopicSpec {
+    TopicSpec { name, subject, severity, meaning, data, signal: false }
+}
+
+const TASK_END: &[(&str, &str)] = &[
+    ("task_id", "the task"),
+    ("run_id", "the run that ended"),
+    ("member", "where it ran"),
+    ("state", "completed, failed, cancelled or unknown"),
+    ("exit_code", "0 to 255; null if a signal ended it or it is not known"),
+    ("signal", "the number of the signal that ended it, or null"),
+    ("reason", "why fleetd ended it, or why the outcome is unknown; absent otherwise"),
+    ("duration_ms", "milliseconds from start to end"),
+    ("stdout_bytes", "bytes the command wrote to stdout, those cut by the cap included"),
+    ("stderr_bytes", "the same for stderr"),
+    ("last_lines", "the last lines of output, foreign text"),
+];
+
+/// Every topic that this daemon can produce today, in the order people read it.
+/// `fleetctl events --types`, the MCP event list and the docs come from here.
+pub const TOPICS: &[TopicSpec] = &[
+    fact(
+        "fleet.started",
+        "fleet",
+        Severity::Info,
+        "the daemon is ready",
+        &[
+            ("version", "the daemon's version"),
+            ("instance", "the daemon's instance id"),
+            ("pid", "its process id"),
+        ],
+    ),
+    fact(
+        "fleet.stopping",
+        "fleet",
+        Severity::Info,
+        "the daemon is going down",
+        &[("reason", "signal or request"), ("running_tasks", "tasks that go on without it")],
+    ),
+    fact(
+        "fleet.recovered",
+        "fleet",
+        Severity::Warning,
+        "the daemon came back after a crash or a damaged store",
+        &[
+            ("reason", "unclean_stop or store_regressed"),
+            ("lost_from", "first position that is no longer there, or null"),
+            ("lost_to", "last position that is no longer there, or null"),
+            ("adopted_tasks", "tasks found running and watched again"),
+            ("settled_tasks", "tasks whose end was found and told"),
+            ("unknown_tasks", "tasks whose end cannot be known"),
+        ],
+    ),
+    fact(
+        "fleet.degraded",
+        "fleet",
+        Severity::Error,
+        "the journal had to be reopened after a failed write",
+        &[("reason", "what failed")],
+    ),
+    fact(
+        "task.queued",
+        "task/<id>",
+        Severity::Info,
+        "a task waits for a free place on its member",
+        &[
+            ("task_id", "the task"),
+            ("member", "where it will run"),
+            ("position", "its place in the queue, from 1"),
+        ],
+    ),
+    fact(
+        "task.started",
+        "task/<id>",
+        Severity::Info,
+        "the command is running",
+        &[
+            ("task_id", "the task"),
+            ("run_id", "this attempt"),
+            ("member", "where it runs"),
+            ("command", "the command, shortened to 256 characters"),
+            ("pid", "the command's process id"),
+        ],
+    ),
+    TopicSpec {
+        name: "task.output",
+        subject: "task/<id>",
+        severity: Severity::Debug,
+        meaning: "partial output; a signal: no position, may be dropped, read back by offset",
+        data: &[
+            ("task_id", "the task"),
+            ("stream", "stdout or stderr"),
+            ("offset", "bytes of the stream before this text"),
+            ("text", "foreign text; bytes that are not UTF-8 shown as U+FFFD"),
+        ],
+        signal: true,
+    },
+    fact(
+        "task.completed",
+        "task/<id>",
+        Severity::Info,
+        "the command ended with status 0",
+        TASK_END,
+    ),
+    fact(
+        "task.failed",
+        "task/<id>",
+        Severity::Notice,
+        "the command ended otherwise, or never ran",
+        TASK_END,
+    ),
+    fact(
+        "task.cancelled",
+        "task/<id>",
+        Severity::Info,
+        "the task was stopped on request",
+        TASK_END,
+    ),
+    fact(
+        "task.unknown",
+        "task/<id>",
+        Severity::Warning,
+        "how the task ended cannot be known",
+        TASK_END,
+    ),
+];
+
+/// The row of `name`, if fleetd produces that topic.
+pub fn topic_spec(name: &str) -> Option<&'static TopicSpec> {
+    TOPICS.iter().find(|spec| spec.name == name)
+}
+
+impl Topic {
+    /// A topic that a component publishes; it has to stand in [`TOPICS`].
+    pub fn known(name: &str) -> Result<Self, TopicError> {
+        match topic_spec(name) {
+            Some(spec) => Ok(Self(Arc::from(spec.name))),
+            None => Err(TopicError::Malformed(short(name))),
+        }
+    }
+
+    /// A topic from outside: well formed and under `custom.`.
+    pub fn custom(name: &str) -> Result<Self, TopicError> {
+        let topic = Self::parse(name)?;
+        if name.starts_with("custom.") {
+            Ok(topic)
+        } else {
+            Err(TopicError::Reserved { topic: short(name) })
+        }
+    }
+
+    /// Checks the form only.
+    pub fn parse(name: &str) -> Result<Self, TopicError> {
+        let segment = |s: &str| {
+            s.starts_with(|c: char| c.is_ascii_lowercase())
+                && s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        };
+        let segments = name.split('.').count();
+        if name.len() <= 128 && (2..=8).contains(&segments) && name.split('.').all(segment) {
+            Ok(Self(Arc::from(name)))
+        } else {
+            Err(TopicError::Malformed(short(name)))
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(128).collect()
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_well_formed_and_stands_once() {
+        for (at, spec) in TOPICS.iter().enumerate() {
+            assert!(Topic::parse(spec.name).is_ok(), "{}", spec.name);
+            assert!(TOPICS[..at].iter().all(|other| other.name != spec.name), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn only_custom_topics_come_from_outside() {
+        assert!(Topic::custom("custom.deploy_done").is_ok());
+        assert!(matches!(Topic::custom("task.completed"), Err(TopicError::Reserved { .. })));
+        for bad in
+            ["custom", "custom.", "custom..a", "custom.A", "custom.a\nb", "custom.é", "custom.1"]
+        {
+            assert!(Topic::custom(bad).is_err(), "{bad} must be refused");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The one SQLite database: what fleetd knows, and what happened.
+//!
+//! Theory of operation: one writer thread owns the only writing connection and
+//! its checkpoints. Callers send it closures; it runs as many as are waiting in
+//! one transaction, commits once (WAL, `synchronous=FULL`), tells the commit
+//! hook what was appended and only then answers. So a reply follows its effect,
+//! an event is never visible before it is durable, and one fsync serves many.
+//! A few reader threads serve pages; none holds a statement across a socket
+//! write, or a stalled reader would stop checkpoints.
+//!
+//! A high-water mark outside the database notices a store that went back in
+//! time (a deleted WAL, a restored backup): then a new epoch begins.
+
+mod cursors;
+mod database;
+mod highwater;
+mod journal;
+mod readers;
+mod retention;
+mod tasks;
+mod tx;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{Cursor, Epoch, ErrorCode, EventError};
+
+pub use cursors::NamedCursor;
+pub use journal::{CommittedBatch, CommittedEvent, EventRow, Published, Resume};
+pub use readers::Snapshot;
+pub use tx::Tx;
+
+use readers::Readers;
+use writer::{Shared, Writer};
+
+/// How much history is kept: whichever bound is reached first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub rows: u64,
+    /// Bytes of encoded events.
+    pub bytes: u64,
+    pub age: Duration,
+}
+
+/// What the writer does before it answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// fsync at every commit: what was acknowledged survives a power cut.
+    #[default]
+    Full,
+    /// fsync at checkpoints only: survives a crash of fleetd, not of the machine.
+    Normal,
+}
+
+/// Where the store lives and how it behaves.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// The state directory; it exists and is ours alone.
+    pub dir: PathBuf,
+    /// `fleetd/<instance>`: the `source` of every event.
+    pub source: String,
+    pub retention: Retention,
+    pub durability: Durability,
+}
+
+/// What opening found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenReport {
+    pub head: Cursor,
+    /// The last daemon did not say goodbye.
+    pub unclean: bool,
+    /// The store went back in time; positions in this range are gone.
+    pub regressed: Option<Regression>,
+}
+
+/// Positions `from..=to` were handed out once and are no longer there.
+/// `from > to` if nothing is known to be lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Regression {
+    pub from: u64,
+    pub to: u64,
+    pub previous: Option<Epoch>,
+}
+
+/// Called in the writer thread after each commit, before anybody is answered.
+/// It must not block: every publisher waits for it.
+pub type CommitHook = Arc<dyn Fn(CommittedBatch) + Send + Sync>;
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Event(#[from] EventError),
+    #[error(
+        "the disk that holds '{dir}' is full; free some space and publish again with the same id"
+    )]
+    Full { dir: PathBuf },
+    #[error(
+        "the journal could not be written and is being reopened; whether this was stored is not known, ask or publish again with the same id"
+    )]
+    Degraded,
+    #[error(
+        "the journal '{path}' was written by a newer fleetd (schema {found}, this one knows {known}); start that version, or restore its backup"
+    )]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error(
+        "the journal is damaged and was set aside as '{quarantined}'; restore a backup, or start again to begin a new journal"
+    )]
+    Corrupt {
+        quarantined: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("cannot use '{path}' in the state directory")]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("SQLite {found} has a known corruption race; 3.51.3 or newer is needed")]
+    OldSqlite { found: String },
+    #[error("no {what} named '{name}'")]
+    NotFound { what: &'static str, name: String },
+    #[error("the daemon is shutting down")]
+    Closed,
+    #[error("the database refused the operation")]
+    Sql(#[from] rusqlite::Error),
+}
+
+impl StoreError {
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Event(EventError::TooLarge { .. }) => ErrorCode::TooLarge,
+            Self::Event(_) => ErrorCode::InvalidArgument,
+            Self::Full { .. } => ErrorCode::StorageFull,
+            Self::Degraded | Self::Corrupt { .. } => ErrorCode::StorageDegraded,
+            Self::NotFound { .. } => ErrorCode::NotFound,
+            Self::Closed => ErrorCode::Unavailable,
+            Self::Newer { .. } | Self::Io { .. } | Self::OldSqlite { .. } | Self::Sql(_) => {
+                ErrorCode::Internal
+            }
+        }
+    }
+}
+
+/// A handle to the store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    readers: Arc<Readers>,
+}
+
+impl Store {
+    /// Opens or creates the store, checks that it did not go back in time, and
+    /// starts its threads.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] leaves the files untouched; [`StoreError::Corrupt`]
+    /// names where they were set aside.
+    pub fn open(options: StoreOptions, hook: CommitHook) -> Result<(Self, OpenReport), StoreError> {
+        let (writer, report) = Writer::open(options, hook)?;
+        let readers = Arc::new(Readers::start(writer.database_path())?);
+        let shared = writer.start()?;
+        Ok((Self { shared, readers }, report))
+    }
+
+    /// Runs `change` in a transaction and returns when it is durable. All that
+    /// `change` did is undone if it fails; what others did stays.
+    ///
+    /// # Errors
+    /// Whatever `change` returns, or why the commit failed.
+    pub async fn write<T, E, F>(&self, change: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        self.shared.write(change).await
+    }
+
+    /// Appends encoded events, all or none, and returns their positions when
+    /// they are durable. An id that is already held keeps its old position.
+    ///
+    /// # Errors
+    /// [`StoreError::Full`], [`StoreError::Degraded`] or [`StoreError::Closed`].
+    pub async fn publish(
+        &self,
+        events: Vec<crate::wire::EncodedEvent>,
+    ) -> Result<Vec<Published>, StoreError> {
+        self.shared.publish(events).await
+    }
+
+    /// Runs `query` on a reader thread, on a consistent snapshot.
+    ///
+    /// # Errors
+    /// Whatever `query` returns, or [`StoreError::Closed`].
+    pub async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
+    where
+        F: FnOnce(&Snapshot<'_>) -> Result<T, StoreError> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.readers.read(query).await
+    }
+
+    /// Where a reader at `cursor` goes on from. Positions from before the
+    /// oldest held event, or of another epoch, come with the gap to tell.
+    pub fn resume(&self, cursor: Cursor) -> Resume {
+        self.shared.resume(cursor)
+    }
+
+    /// The newest position that is durable.
+    pub fn head(&self) -> Cursor {
+        self.shared.head()
+    }
+
+    /// The oldest position that is held; one past the head if none is.
+    pub fn oldest(&self) -> u64 {
+        self.shared.oldest()
+    }
+
+    /// The `source` of fleetd's own events.
+    pub fn source(&self) -> &str {
+        self.shared.source()
+    }
+
+    /// Goes once round the writer thread, which trims and checkpoints on the
+    /// way. A service watchdog is fed from its return, so that a wedged writer
+    /// starves it.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`], or why housekeeping failed.
+    pub async fn tick(&self) -> Result<(), StoreError> {
+        self.shared.tick().await
+    }
+
+    /// Finishes what was sent, marks the store as cleanly closed and ends its threads.
+    pub async fn close(&self) {
+        self.shared.close().await;
+    }
+
+    /// Bytes of encoded events that are held.
+    pub fn bytes(&self) -> u64 {
+        self.shared.bytes()
+    }
+
+    /// Whether the last write failed for a reason of the disk.
+    pub fn is_degraded(&self) -> bool {
+        self.shared.is_degraded()
+    }
+}

@@ -1,0 +1,127 @@
+//! Rows of tasks.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::readers::Snapshot;
+use super::{StoreError, Tx};
+use crate::model::{Exit, Project, RunId, Task, TaskId, TaskState, Timestamp};
+
+const COLUMNS: &str =
+    "id, project, principal, member, state, command, run, pid, created, started, ended,
+    exit_code, exit_signal, reason, stop_requested, stdout_bytes, stderr_bytes";
+
+impl Snapshot<'_> {
+    /// The task, whoever it belongs to: the caller checks that.
+    pub fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
+        task(self.connection(), id)
+    }
+
+    /// Tasks in any of `states` (all if empty), newest first, at most `limit`.
+    pub fn tasks(&self, states: &[TaskState], limit: usize) -> Result<Vec<Task>, StoreError> {
+        let marks = if states.is_empty() {
+            String::from("1")
+        } else {
+            let list: Vec<_> = states.iter().map(|state| format!("'{}'", state.as_str())).collect();
+            format!("state IN ({})", list.join(", "))
+        };
+        let sql =
+            format!("SELECT {COLUMNS} FROM task WHERE {marks} ORDER BY created DESC, id LIMIT ?1");
+        let mut statement = self.connection().prepare_cached(&sql)?;
+        let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], from_row)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}
+
+impl Tx<'_> {
+    /// The task's current row.
+    pub fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
+        task(self.connection, id)
+    }
+
+    /// Inserts or replaces the task's row.
+    pub fn put_task(&mut self, task: &Task) -> Result<(), StoreError> {
+        let (code, signal) = match task.exit {
+            Some(Exit::Code(code)) => (Some(code), None),
+            Some(Exit::Signal(signal)) => (None, Some(signal)),
+            None => (None, None),
+        };
+        let sql = format!(
+            "INSERT OR REPLACE INTO task ({COLUMNS})
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
+        );
+        self.connection.prepare_cached(&sql)?.execute(params![
+            task.id.to_string(),
+            task.project.as_str(),
+            task.principal.as_ref(),
+            task.member,
+            task.state.as_str(),
+            task.command,
+            task.run.map(|run| run.to_string()),
+            task.pid,
+            task.created.millis(),
+            task.started.map(Timestamp::millis),
+            task.ended.map(Timestamp::millis),
+            code,
+            signal,
+            task.reason,
+            task.stop_requested,
+            task.stdout_bytes,
+            task.stderr_bytes,
+        ])?;
+        Ok(())
+    }
+
+    /// Forgets ended tasks created before `before`; returns their runs, whose
+    /// directories the caller removes.
+    pub fn forget_tasks(
+        &mut self,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<RunId>, StoreError> {
+        let sql = "DELETE FROM task WHERE id IN (
+                SELECT id FROM task WHERE created < ?1 AND state NOT IN ('queued', 'starting', 'running') LIMIT ?2
+            ) RETURNING run";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let runs = statement
+            .query_map(params![before.millis(), limit], |row| row.get::<_, Option<String>>(0))?;
+        let runs = runs.collect::<Result<Vec<_>, _>>()?;
+        Ok(runs.into_iter().flatten().filter_map(|run| run.parse().ok()).collect())
+    }
+}
+
+fn task(connection: &Connection, id: TaskId) -> Result<Option<Task>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM task WHERE id = ?1");
+    Ok(connection.prepare_cached(&sql)?.query_row([id.to_string()], from_row).optional()?)
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
+    let invalid = |column: usize| {
+        rusqlite::Error::InvalidColumnType(
+            column,
+            String::from("task"),
+            rusqlite::types::Type::Text,
+        )
+    };
+    let code: Option<i32> = row.get(11)?;
+    let signal: Option<i32> = row.get(12)?;
+    let run: Option<String> = row.get(6)?;
+    Ok(Task {
+        id: row.get::<_, String>(0)?.parse().map_err(|_| invalid(0))?,
+        project: Project::parse(&row.get::<_, String>(1)?).map_err(|_| invalid(1))?,
+        principal: row.get::<_, String>(2)?.into(),
+        member: row.get(3)?,
+        state: TaskState::parse(&row.get::<_, String>(4)?).ok_or_else(|| invalid(4))?,
+        command: row.get(5)?,
+        run: run.map(|run| run.parse().map_err(|_| invalid(6))).transpose()?,
+        pid: row.get(7)?,
+        created: Timestamp::from_millis(row.get(8)?),
+        started: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_millis),
+        ended: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
+        exit: code.map(Exit::Code).or(signal.map(Exit::Signal)),
+        reason: row.get(13)?,
+        stop_requested: row.get(14)?,
+        stdout_bytes: row.get(15)?,
+        stderr_bytes: row.get(16)?,
+    })
+}

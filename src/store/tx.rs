@@ -1,0 +1,39 @@
+//! What a change may do inside the writer's transaction.
+
+use rusqlite::Connection;
+
+use super::StoreError;
+use super::journal::{CommittedEvent, JournalState, Published};
+use crate::model::NewEvent;
+use crate::wire::{EncodedEvent, encode_event};
+
+/// The current transaction. State and events change together or not at all.
+///
+/// Typed operations on the tables stand beside the tables, in `store/*.rs`.
+pub struct Tx<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) journal: &'a mut JournalState,
+    pub(super) appended: &'a mut Vec<CommittedEvent>,
+    pub(super) source: &'a str,
+}
+
+impl Tx<'_> {
+    /// Appends one of fleetd's own events.
+    ///
+    /// # Errors
+    /// If the event is too large, or the database refuses it.
+    pub fn append(&mut self, event: NewEvent) -> Result<Published, StoreError> {
+        let encoded = encode_event(event, self.source)?;
+        self.append_encoded(&encoded)
+    }
+
+    /// Appends an event that is already encoded.
+    ///
+    /// # Errors
+    /// If the database refuses it.
+    pub fn append_encoded(&mut self, event: &EncodedEvent) -> Result<Published, StoreError> {
+        let (published, committed) = self.journal.append(self.connection, event)?;
+        self.appended.extend(committed);
+        Ok(published)
+    }
+}
