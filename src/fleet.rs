@@ -5,7 +5,11 @@
 //! process that outlives the daemon and talks to it through files in the run
 //! directory alone; after a restart the daemon finds out from there.
 
+mod plan;
+mod process;
+mod rundir;
 mod spec;
+mod supervisor;
 
 use std::path::PathBuf;
 
@@ -17,6 +21,7 @@ use crate::model::{ErrorCode, OutputStream, Principal, Task, TaskId, TaskState};
 use crate::store::StoreError;
 
 pub use spec::{CommandSpec, Program, Stdin};
+pub use supervisor::supervise;
 
 /// Why the fleet did not do it.
 #[derive(Debug, thiserror::Error)]
