@@ -47,7 +47,7 @@ fn boot_id() -> Option<String> {
 
 #[cfg(not(target_os = "linux"))]
 fn boot_id() -> Option<String> {
-    Some(sysinfo::System::boot_time().to_string())
+    sysinfo::System::boot_time().ok().map(|time| time.to_string())
 }
 
 /// Field 22 of `/proc/PID/stat`, in clock ticks since the boot.
@@ -60,7 +60,7 @@ fn start_time(pid: u32) -> Option<u64> {
 #[cfg(not(target_os = "linux"))]
 fn start_time(pid: u32) -> Option<u64> {
     let pid = sysinfo::Pid::from_u32(pid);
-    let mut system = sysinfo::System::new();
+    let mut system = sysinfo::System::new().ok()?;
     system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&[pid]), false);
     system.process(pid).map(sysinfo::Process::start_time)
 }

@@ -91,8 +91,8 @@ fn run(dir: &RunDir) -> io::Result<()> {
     };
     pids.command = Some(running.pid);
     dir.write_pids(&pids)?;
-    tell_daemon()?;
     let mut supervisor = Supervisor::new(dir, &plan, running, started)?;
+    tell_daemon()?;
     supervisor.serve(&signals)?;
     dir.write_status(&supervisor.status()?)
 }
