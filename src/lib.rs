@@ -9,6 +9,7 @@
 pub mod bus;
 pub mod config;
 pub mod fleet;
+pub mod http;
 pub mod mcp;
 pub mod model;
 pub mod store;
