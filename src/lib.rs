@@ -8,6 +8,7 @@
 
 pub mod bus;
 pub mod config;
+pub mod daemon;
 pub mod fleet;
 pub mod http;
 pub mod mcp;
