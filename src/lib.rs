@@ -8,7 +8,9 @@
 
 pub mod bus;
 pub mod config;
+pub mod daemon;
 pub mod fleet;
+pub mod http;
 pub mod mcp;
 pub mod model;
 pub mod store;
