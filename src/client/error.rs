@@ -15,9 +15,13 @@ pub enum ClientError {
     #[error("fleetd{} is frozen: it took the connection but did not answer within {} s{}",
         pid_in_brackets(.pid), .waited.as_secs(), way_out(.pid))]
     Frozen { pid: Option<i32>, waited: Duration },
-    #[error("port {port} is held by a program that is not your fleetd, so nothing secret was sent to it; start fleetd with `fleetctl up`")]
+    #[error(
+        "port {port} is held by a program that is not your fleetd, so nothing secret was sent to it; start fleetd with `fleetctl up`"
+    )]
     Impostor { port: u16 },
-    #[error("the socket '{path}' belongs to user id {uid}, not to you, so nothing was sent to it; remove it")]
+    #[error(
+        "the socket '{path}' belongs to user id {uid}, not to you, so nothing was sent to it; remove it"
+    )]
     ForeignSocket { path: PathBuf, uid: u32 },
     #[error("cannot connect to '{path}'")]
     Socket {
@@ -37,7 +41,9 @@ pub enum ClientError {
     /// The connection ended before the answer did: what was asked for may have happened.
     #[error("the connection to fleetd was lost before it had answered")]
     Cut(#[source] hyper::Error),
-    #[error("fleetd answered something this fleetctl does not understand: {0}; compare `fleetctl version`")]
+    #[error(
+        "fleetd answered something this fleetctl does not understand: {0}; compare `fleetctl version`"
+    )]
     Protocol(String),
 }
 
