@@ -15,6 +15,8 @@ mod events;
 mod link;
 mod output;
 mod runtime;
+#[cfg(test)]
+mod tests;
 mod tools;
 
 use std::time::Duration;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::exit::{self, Ended};
 use super::{Cx, Outcome};
-use crate::client::{Backoff, ClientError};
+use crate::client::Backoff;
 use crate::model::MAX_EVENT_BYTES;
 use crate::wire::tools::{PublishEvent, PublishEventResult};
 
@@ -73,7 +73,7 @@ async fn publish(cx: &Cx, arguments: &PublishEvent) -> anyhow::Result<PublishEve
     let mut cut = false;
     for _ in 0..ATTEMPTS {
         match cx.client.call_tool("publish_event", arguments).await {
-            Err(ClientError::Cut(_)) => cut = true,
+            Err(error) if error.is_unknown() => cut = true,
             Err(error) if cut && error.is_passing() => {}
             outcome => return Ok(outcome?),
         }

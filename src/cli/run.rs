@@ -109,7 +109,7 @@ async fn start(
     arguments: &ExecuteCommand,
 ) -> anyhow::Result<ExecuteCommandResult> {
     match client.call_tool("execute_command", arguments).await {
-        Err(ClientError::Cut(_)) => Err(Ended {
+        Err(error) if error.is_unknown() => Err(Ended {
             status: exit::UNKNOWN,
             message: "the connection was lost before fleetd had answered, so the command may \
                       run or not; `fleetctl tasks` shows it if it does"

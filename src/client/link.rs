@@ -56,7 +56,7 @@ impl Link {
         loops: &TaskTracker,
     ) -> Result<Self, ClientError> {
         if let Some(path) = paths.socket()
-            && let Some((stream, pid)) = connect_socket(path, patience).await?
+            && let Some((stream, pid)) = connect_socket(path, our_uid(), patience).await?
         {
             let sender = handshake(stream, loops).await?;
             // The guard wants a loopback name; the port means nothing here.
@@ -182,9 +182,15 @@ impl Link {
     }
 }
 
-/// Connects to the socket and asks the kernel who listens. `None` if nobody does.
-async fn connect_socket(
+fn our_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// Connects to the socket and asks the kernel who listens: it has to be `owner`.
+/// `None` if nobody listens.
+pub(super) async fn connect_socket(
     path: PathBuf,
+    owner: u32,
     patience: Duration,
 ) -> Result<Option<(UnixStream, Option<i32>)>, ClientError> {
     use std::io::ErrorKind;
@@ -202,7 +208,7 @@ async fn connect_socket(
     };
     let peer =
         stream.peer_cred().map_err(|source| ClientError::Socket { path: path.clone(), source })?;
-    if peer.uid() != nix::unistd::geteuid().as_raw() {
+    if peer.uid() != owner {
         return Err(ClientError::ForeignSocket { path, uid: peer.uid() });
     }
     Ok(Some((stream, peer.pid())))
