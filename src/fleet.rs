@@ -124,12 +124,6 @@ pub struct MemberReport {
     pub memory_total: Option<u64>,
 }
 
-/// Supervises the run in `dir`; what `fleetd --supervise DIR` does.
-// SKELETON: replaced when the component lands.
-pub fn supervise(_dir: &std::path::Path) -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
-}
-
 /// The fleet; clones share it.
 #[derive(Clone)]
 pub struct Fleet(Arc<Inner>);
