@@ -86,9 +86,7 @@ impl Daemon {
             ready(&home, process.0.id()).map(Ok)
         });
         match outcome {
-            Some(Ok(runtime)) => {
-                Ok(Self { process, runtime, ready_after: begun.elapsed(), home })
-            }
+            Some(Ok(runtime)) => Ok(Self { process, runtime, ready_after: begun.elapsed(), home }),
             Some(Err(status)) => Err((home, status)),
             None => panic!("fleetd was not ready within {PATIENCE:?}"),
         }
@@ -182,9 +180,9 @@ impl Daemon {
     /// One value of `/metrics`.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").text();
-        let line = text.lines().find(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-        });
+        let line = text
+            .lines()
+            .find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
             .unwrap_or_else(|| panic!("no metric {name} in\n{text}"))
     }

@@ -150,7 +150,10 @@ mod tests {
     #[test]
     fn finds_a_long_function() {
         let of = |lines: usize| {
-            format!("trait T {{ fn a(x: [u8; 4]); }}\nfn b() -> [u8; 2] {{\n{}}}\nfn c() {{}}", "x;\n".repeat(lines))
+            format!(
+                "trait T {{ fn a(x: [u8; 4]); }}\nfn b() -> [u8; 2] {{\n{}}}\nfn c() {{}}",
+                "x;\n".repeat(lines)
+            )
         };
         assert_eq!(too_long(&file(&of(FUNCTION_LINES - 2))), [""; 0]);
         let found = too_long(&file(&of(FUNCTION_LINES - 1)));

@@ -36,9 +36,11 @@ pub fn undocumented_commands() -> Vec<String> {
     let mut named = 0;
     while let Some(path) = to_do.pop() {
         let (commands, undescribed) = listed(&help(&path));
-        findings.extend(undescribed.into_iter().map(|what| {
-            format!("fleetctl {} --help does not describe {what}", path.join(" "))
-        }));
+        findings.extend(
+            undescribed
+                .into_iter()
+                .map(|what| format!("fleetctl {} --help does not describe {what}", path.join(" "))),
+        );
         for command in commands {
             let path = [path.clone(), vec![command]].concat();
             if !readme.contains(&format!("fleetctl {}", path.join(" "))) {
@@ -92,7 +94,8 @@ fn listed(help: &str) -> (Vec<String>, Vec<String>) {
         }
         // A description stands behind two blanks, or on the next, deeper line.
         let next = lines.get(at + 1).copied().unwrap_or_default();
-        let below = next.len() - next.trim_start().len() > indent + 4 && !next.trim().is_empty();
+        let text = next.trim_start();
+        let below = !text.is_empty() && !text.starts_with('-') && next.len() - text.len() > indent;
         if !entry.contains("  ") && !below {
             undescribed.push(entry.to_owned());
         }

@@ -23,7 +23,8 @@ pub fn public_modules(sources: &[Source]) -> Modules {
     let faces = sources.iter().filter(|file| file.path.matches('/').count() == 1);
     let declared = faces.filter_map(|face| Some((face.component()?, face.shipped())));
     let modules = declared.flat_map(|(component, code)| {
-        let names = code.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+        let names =
+            code.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
         names.map(|name| (component.to_owned(), name.to_owned()))
     });
     modules.collect()
@@ -69,7 +70,8 @@ pub fn past_faces(file: &Source, public: &Modules) -> Vec<String> {
             && !public.contains(&(component.clone(), inner.clone()))
     };
     let found = paths(&file.code).into_iter().filter(reaches);
-    found.map(|p| format!("{}: {} reaches past a face", file.at(p.offset), p.segments.join("::")))
+    found
+        .map(|p| format!("{}: {} reaches past a face", file.at(p.offset), p.segments.join("::")))
         .collect()
 }
 
@@ -150,10 +152,10 @@ fn branches(code: &str, at: &mut usize, prefix: &mut Vec<String>, found: &mut Ve
                 return;
             }
             Some(c) if is_name(c) => {
-                let before = *at;
                 tree(code, at, prefix, found);
-                if code[before..*at].starts_with("as ") || *at == before {
-                    *at = before + 1;
+                // `B as C`: the other name is no path.
+                if let Some(rest) = code[*at..].trim_start().strip_prefix("as ") {
+                    *at = code.len() - rest.trim_start_matches(is_name).len();
                 }
             }
             Some(c) => *at += c.len_utf8(),
@@ -212,7 +214,8 @@ mod tests {
 
     #[test]
     fn allows_what_the_table_has() {
-        let text = "use crate::low::{A, b};\nfn f(x: crate::high::X) { nix::getpid(); toml_like::x() }";
+        let text =
+            "use crate::low::{A, b};\nfn f(x: crate::high::X) { nix::getpid(); toml_like::x() }";
         assert_eq!(of("src/high.rs", text), [""; 0]);
     }
 
@@ -234,7 +237,10 @@ mod tests {
 
     #[test]
     fn finds_a_crate_away_from_home() {
-        assert_eq!(of("src/high.rs", "\nuse toml::de;"), ["src/high.rs:2: toml lives in low, not in high"]);
+        assert_eq!(
+            of("src/high.rs", "\nuse toml::de;"),
+            ["src/high.rs:2: toml lives in low, not in high"]
+        );
         assert_eq!(of("src/top.rs", "nix::x()").len(), 1);
     }
 

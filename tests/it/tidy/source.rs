@@ -26,9 +26,8 @@ impl Source {
     /// The code in front of the test module, which comes last.
     pub fn shipped(&self) -> &str {
         const MARK: &str = "#[cfg(test)]";
-        let begins_tests = |at: &usize| {
-            self.code[at + MARK.len()..].trim_start().starts_with("mod ")
-        };
+        let begins_tests =
+            |at: &usize| self.code[at + MARK.len()..].trim_start().starts_with("mod ");
         let end = self.code.match_indices(MARK).map(|(at, _)| at).find(begins_tests);
         &self.code[..end.unwrap_or(self.code.len())]
     }

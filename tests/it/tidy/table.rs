@@ -49,7 +49,8 @@ pub fn mismatch(table: &Table, sources: &[Source]) -> Vec<String> {
     findings.extend(there.difference(&listed).map(|name| format!("{name}: no row in the table")));
     findings.extend(listed.difference(&there).map(|name| format!("{name}: no such component")));
     for (at, (name, allowed)) in table.may_import.iter().enumerate() {
-        let below: BTreeSet<&str> = table.may_import[..at].iter().map(|(n, _)| n.as_str()).collect();
+        let below: BTreeSet<&str> =
+            table.may_import[..at].iter().map(|(n, _)| n.as_str()).collect();
         let upwards = allowed.iter().filter(|other| !below.contains(other.as_str()));
         findings.extend(upwards.map(|other| format!("{name}: '{other}' does not stand below it")));
     }
