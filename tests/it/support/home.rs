@@ -15,23 +15,30 @@ use super::wait::within;
 /// kills every process that was started with it, tasks and supervisors
 /// included, and removes the files.
 pub struct Home {
-    dir: TempDir,
+    path: PathBuf,
+    // `None` if the files belong to somebody else.
+    _files: Option<TempDir>,
 }
 
 impl Home {
     pub fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("fd").tempdir().expect("a temporary directory");
-        Self { dir }
+        Self::below(&std::env::temp_dir())
     }
 
     /// A HOME below `parent`, for tests that bring their own file system.
     pub fn below(parent: &Path) -> Self {
-        let dir = tempfile::Builder::new().prefix("fd").tempdir_in(parent);
-        Self { dir: dir.unwrap_or_else(|error| panic!("{}: {error}", parent.display())) }
+        let files = tempfile::Builder::new().prefix("fd").tempdir_in(parent);
+        let files = files.unwrap_or_else(|error| panic!("{}: {error}", parent.display()));
+        Self { path: files.path().to_owned(), _files: Some(files) }
+    }
+
+    /// A HOME that is there already and stays.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), _files: None }
     }
 
     pub fn path(&self) -> &Path {
-        self.dir.path()
+        &self.path
     }
 
     /// Where the journal, the token, runs and logs lie.

@@ -1,6 +1,7 @@
 //! Server-sent events, read by a parser that is not ours.
 
 use std::convert::Infallible;
+use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -70,25 +71,27 @@ const PIECE: usize = 4 * 1024;
 impl Stream {
     /// Sends `request` and waits for the head of a successful answer.
     #[track_caller]
-    pub fn open(mut conn: Conn, request: &Request) -> Self {
-        conn.write(&request.bytes()).expect("the request is sent");
-        let (mut answer, body) = conn.read_head("GET").expect("an answer");
-        let mut socket = conn.into_socket();
-        if answer.status != 200 {
-            let mut body = body;
-            while let Ok(bytes) = body.next(&mut socket, PIECE) {
-                if bytes.is_empty() {
-                    break;
-                }
-                answer.body.extend(bytes);
-            }
-            panic!("{request:?} was refused with {}: {}", answer.status, answer.text());
-        }
+    pub fn open(conn: Conn, request: &Request) -> Self {
+        Self::try_open(conn, request).unwrap_or_else(|error| panic!("{request:?}: {error}"))
+    }
+
+    /// The same for tests in which the daemon may be gone.
+    ///
+    /// # Errors
+    /// If the connection is lost before the head.
+    ///
+    /// # Panics
+    /// If the daemon refuses the request.
+    pub fn try_open(mut conn: Conn, request: &Request) -> io::Result<Self> {
+        conn.write(&request.bytes())?;
+        let (answer, body) = conn.read_head("GET")?;
+        assert_eq!(answer.status, 200, "{request:?}: {answer:?}");
         assert_eq!(answer.header("content-type"), Some("text/event-stream"), "{answer:?}");
+        let socket = conn.into_socket();
         let source = Source { socket, body, deadline: Instant::now(), seen: Vec::new() };
         let source = Arc::new(Mutex::new(source));
         let events = EventStream::new(Poller(Arc::clone(&source)));
-        Self { answer, events, source, ended: false }
+        Ok(Self { answer, events, source, ended: false })
     }
 
     /// The next event if it comes within `limit`; `None` at the end of the
