@@ -5,18 +5,44 @@
 //! process that outlives the daemon and talks to it through files in the run
 //! directory alone; after a restart the daemon finds out from there.
 
+mod admit;
+mod drive;
+mod input;
+mod live;
+mod members;
+mod output;
+mod plan;
+mod process;
+mod recover;
+mod rundir;
 mod spec;
+mod state;
+mod supervisor;
+mod sweep;
+mod tasks;
+mod watch;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{ErrorCode, OutputStream, Principal, Task, TaskId, TaskState};
+use crate::model::{
+    ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp,
+};
 use crate::store::StoreError;
 
 pub use spec::{CommandSpec, Program, Stdin};
+pub use supervisor::supervise;
+
+use live::Book;
+use rundir::RunDir;
+use watch::Growth;
 
 /// Why the fleet did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +116,7 @@ pub struct MemberReport {
     pub id: String,
     pub name: String,
     pub online: bool,
-    pub since: crate::model::Timestamp,
+    pub since: Timestamp,
     pub running: usize,
     pub queued: usize,
     pub load_1m: Option<f64>,
@@ -100,105 +126,251 @@ pub struct MemberReport {
 
 /// The fleet; clones share it.
 #[derive(Clone)]
-pub struct Fleet {
+pub struct Fleet(Arc<Inner>);
+
+struct Inner {
     bus: Bus,
+    runs: PathBuf,
+    supervisor: PathBuf,
+    settings: Mutex<config::Tasks>,
+    umask: AtomicU32,
+    /// Never held across an await, nor while a file is touched.
+    book: Mutex<Book>,
+    growth: OnceLock<Option<Arc<Growth>>>,
+    since: Timestamp,
+    tracker: TaskTracker,
+    closing: CancellationToken,
 }
 
-// SKELETON: the bodies below are placeholders until the component lands.
+/// What people expect of files that their commands make.
+const USUAL_UMASK: u32 = 0o022;
+
 impl Fleet {
-    pub fn new(_options: FleetOptions, bus: Bus) -> Self {
-        Self { bus }
+    pub fn new(options: FleetOptions, bus: Bus) -> Self {
+        Self(Arc::new(Inner {
+            bus,
+            runs: options.runs,
+            supervisor: options.supervisor,
+            settings: Mutex::new(options.tasks),
+            umask: AtomicU32::new(USUAL_UMASK),
+            book: Mutex::default(),
+            growth: OnceLock::new(),
+            since: Timestamp::now(),
+            tracker: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        }))
+    }
+
+    /// The umask of commands that begin from now on: what the daemon was started
+    /// with, before it took 077 for itself. 022 unless told otherwise.
+    pub fn set_command_umask(&self, umask: u32) {
+        self.0.umask.store(umask & 0o777, Ordering::Relaxed);
     }
 
     /// Finds out what became of the tasks that were open, before anything else runs.
+    ///
+    /// # Errors
+    /// If the store or a run directory cannot be read.
     pub async fn recover(&self) -> Result<Recovery, FleetError> {
-        Ok(Recovery::default())
+        let recovery = self.0.recover().await?;
+        self.0.tracker.spawn(Arc::clone(&self.0).sweep_for_ever());
+        Ok(recovery)
     }
 
     /// Takes a task: it is durable, and started or queued, when this returns.
+    ///
+    /// # Errors
+    /// [`FleetError::QueueFull`], [`FleetError::NoMember`], [`FleetError::Invalid`],
+    /// or why it could not be stored. What cannot be started is a task that failed.
     pub async fn execute(
         &self,
-        _principal: &Principal,
-        _spec: CommandSpec,
+        principal: &Principal,
+        spec: CommandSpec,
     ) -> Result<Task, FleetError> {
-        Err(StoreError::Closed.into())
+        admit::check(&spec)?;
+        if !principal.sees(&spec.project) {
+            let problem = String::from("is not one of yours");
+            return Err(FleetError::Invalid { argument: "project", problem });
+        }
+        if self.0.closing.is_cancelled() {
+            return Err(StoreError::Closed.into());
+        }
+        let taken = Arc::clone(&self.0).take(Arc::clone(&principal.id), spec);
+        self.0.tracker.spawn(taken).await.map_err(|_| StoreError::Closed)?
     }
 
     /// Waits until the task has ended. Dropping the wait does nothing to the task.
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`]; `Closed` if the daemon goes down before the task ends.
     pub async fn wait(&self, principal: &Principal, id: TaskId) -> Result<Task, FleetError> {
-        self.task(principal, id).await
+        self.task(principal, id).await?;
+        self.0.until_ended(id).await;
+        let task = self.task(principal, id).await?;
+        if task.state.is_terminal() { Ok(task) } else { Err(StoreError::Closed.into()) }
     }
 
     /// The task, if there is one that `principal` may see.
-    pub async fn task(&self, _principal: &Principal, id: TaskId) -> Result<Task, FleetError> {
-        let _ = &self.bus;
-        Err(FleetError::NoTask(id))
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`].
+    pub async fn task(&self, principal: &Principal, id: TaskId) -> Result<Task, FleetError> {
+        self.0.visible(principal, id).await
     }
 
     /// Tasks that `principal` may see, newest first.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
     pub async fn tasks(
         &self,
-        _principal: &Principal,
-        _states: &[TaskState],
-        _limit: usize,
+        principal: &Principal,
+        states: &[TaskState],
+        limit: usize,
     ) -> Result<Vec<Task>, FleetError> {
-        Ok(Vec::new())
+        self.0.list(principal, states, limit).await
     }
 
-    /// Stops a task and waits until it has ended, at most grace + 5 s.
-    pub async fn stop(&self, _principal: &Principal, id: TaskId) -> Result<Task, FleetError> {
-        Err(FleetError::NoTask(id))
+    /// Stops a task and waits until it has ended, at most grace + 5 s. What has
+    /// ended already stays as it is.
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`], or why the wish could not be stored.
+    pub async fn stop(&self, principal: &Principal, id: TaskId) -> Result<Task, FleetError> {
+        let task = self.task(principal, id).await?;
+        self.0.stop_task(task).await
     }
 
-    /// Bytes of output from `offset`, at most `most`.
+    /// Bytes of output of the latest run from `offset`, at most `most`.
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`], or why the file could not be read.
     pub async fn output(
         &self,
-        _principal: &Principal,
+        principal: &Principal,
         id: TaskId,
-        _stream: OutputStream,
-        _offset: u64,
-        _most: usize,
+        stream: OutputStream,
+        offset: u64,
+        most: usize,
     ) -> Result<OutputPage, FleetError> {
-        Err(FleetError::NoTask(id))
+        // The state is read before the file: `ended` is never said too early.
+        let task = self.task(principal, id).await?;
+        let Some(run) = task.run else { return Err(FleetError::NoTask(id)) };
+        let dir = self.0.run_dir(run);
+        let path = dir.path().to_owned();
+        let ended = task.state.is_terminal();
+        drive::blocking(move || output::page(&dir, stream, offset, most, ended))
+            .await
+            .map_err(|source| FleetError::Run { path, source })
     }
 
-    /// Returns when the task has more output than at `kept` bytes of `stream`, or has ended.
+    /// Returns when the task has more output than `kept` bytes of `stream`, or has ended.
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`].
     pub async fn output_after(
         &self,
-        _principal: &Principal,
+        principal: &Principal,
         id: TaskId,
-        _stream: OutputStream,
-        _kept: u64,
+        stream: OutputStream,
+        kept: u64,
     ) -> Result<(), FleetError> {
-        Err(FleetError::NoTask(id))
+        self.task(principal, id).await?;
+        let Some(live) = self.0.book().get(id) else { return Ok(()) };
+        let mut changed = live.changed.subscribe();
+        loop {
+            let ended = *live.phase.borrow() == live::Phase::Ended;
+            if ended || live.dir().counts(stream).0 > kept {
+                return Ok(());
+            }
+            tokio::select! {
+                news = changed.changed() => if news.is_err() { return Ok(()) },
+                () = self.0.closing.cancelled() => return Err(StoreError::Closed.into()),
+            }
+        }
     }
 
     /// Appends to the standard input of a task that has it open. `offset` makes
     /// a repeated request harmless; `end` closes it. Returns the bytes held.
+    /// Waits while much of what was sent before is still unread.
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`]; [`FleetError::Invalid`] if the input is not open,
+    /// no longer read, or `offset` leaves a hole.
     pub async fn input(
         &self,
-        _principal: &Principal,
+        principal: &Principal,
         id: TaskId,
-        _offset: u64,
-        _bytes: Bytes,
-        _end: bool,
+        offset: u64,
+        bytes: Bytes,
+        end: bool,
     ) -> Result<u64, FleetError> {
-        Err(FleetError::NoTask(id))
+        self.task(principal, id).await?;
+        let Some(live) = self.0.book().get(id) else {
+            let problem = String::from("has ended and reads no more input");
+            return Err(FleetError::Invalid { argument: "task", problem });
+        };
+        self.0.append_input(&live, offset, bytes, end).await
     }
 
     /// Members and how busy they are.
     pub async fn members(&self) -> Vec<MemberReport> {
-        Vec::new()
+        vec![self.0.report()]
     }
 
     /// Tasks that are running or waiting.
     pub fn open_tasks(&self) -> usize {
-        0
+        self.0.book().open()
     }
 
     /// Takes new bounds; running tasks keep theirs.
-    pub fn reconfigure(&self, _tasks: config::Tasks) {}
+    pub fn reconfigure(&self, tasks: config::Tasks) {
+        *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        self.0.fill();
+    }
 
     /// Stops watching. Tasks go on.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.0.closing.cancel();
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
+    }
+}
+
+impl Inner {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        // Changed by whole steps only; a panic elsewhere cannot tear it.
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn settings(&self) -> config::Tasks {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn umask(&self) -> u32 {
+        self.umask.load(Ordering::Relaxed)
+    }
+
+    fn run_dir(&self, run: RunId) -> RunDir {
+        RunDir::new(self.runs.join(run.to_string()))
+    }
+
+    /// Begun with the first run, so that an idle daemon pays nothing. `None` if
+    /// the system has no more of these: output is then told when a run ends.
+    fn growth(&self) -> Option<&Arc<Growth>> {
+        let begin = || {
+            let growth = Growth::new()
+                .inspect_err(|error| tracing::warn!(%error, "live output is not available"))
+                .ok()?;
+            let (serving, closing) = (Arc::clone(&growth), self.closing.clone());
+            self.tracker.spawn(async move {
+                tokio::select! {
+                    () = serving.serve() => {}
+                    () = closing.cancelled() => {}
+                }
+            });
+            Some(growth)
+        };
+        self.growth.get_or_init(begin).as_ref()
+    }
 }

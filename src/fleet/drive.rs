@@ -1,0 +1,390 @@
+//! The loop of one task: start its run, follow it, tell how it ended.
+
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::unix::pipe;
+
+use super::admit::next_plan;
+use super::live::{Live, Phase};
+use super::output::{self, Frames};
+use super::plan::{Cause, Count, Pids, Plan, Status, StdinKind};
+use super::process::Boot;
+use super::rundir::{Input as RunInput, RunDir};
+use super::state::{Input, Known, Outcome, apply};
+use super::watch::Supervisor;
+use super::{FleetError, Inner};
+use crate::model::{Exit, OutputStream, RunId, Task, TaskId, Timestamp};
+use crate::store::StoreError;
+
+/// How long after a dispatch a supervisor may take to report, if its daemon
+/// died meanwhile.
+const LATE: Duration = Duration::from_secs(2);
+
+/// Pause before a state that could not be stored is stored again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// Where a task's loop begins.
+pub enum Begin {
+    /// Its row says `Starting`, and its run is not dispatched.
+    Start,
+    /// Its row says `Queued`, and it has a place.
+    Queued,
+    /// Its run was dispatched by an earlier daemon.
+    Adopt,
+}
+
+/// The daemon is going down: what runs goes on without this loop.
+struct Leaving;
+
+impl Inner {
+    /// Sees a task to its end, and frees its place.
+    pub async fn drive(self: Arc<Self>, live: Arc<Live>, begin: Begin) {
+        if self.see_to_end(&live, begin).await.is_ok() {
+            self.book().leave(live.id);
+            live.reach(Phase::Ended);
+            self.fill();
+        }
+    }
+
+    /// Starts those whose turn it is.
+    pub fn fill(self: &Arc<Self>) {
+        if self.closing.is_cancelled() {
+            return;
+        }
+        let concurrency = self.settings().concurrency;
+        while let Some(live) = { self.book().next(concurrency) } {
+            self.tracker.spawn(Arc::clone(self).drive(live, Begin::Queued));
+        }
+    }
+
+    async fn see_to_end(&self, live: &Arc<Live>, begin: Begin) -> Result<(), Leaving> {
+        let mut outcome = match begin {
+            Begin::Adopt => self.follow(live, None).await?,
+            Begin::Start => self.start(live).await?,
+            Begin::Queued => {
+                if self.persist(live.id, Input::Placed).await?.is_none() {
+                    // Cancelled in the queue, and told by whoever did it.
+                    return Ok(());
+                }
+                self.start(live).await?
+            }
+        };
+        while self.conclude(live, outcome).await? {
+            outcome = self.start(live).await?;
+        }
+        Ok(())
+    }
+
+    /// Dispatches the run and follows it.
+    async fn start(&self, live: &Arc<Live>) -> Result<Outcome, Leaving> {
+        let (dir, program) = (live.dir(), self.supervisor.clone());
+        let spawned = blocking(move || {
+            dir.dispatch()?;
+            spawn_supervisor(&program, &dir)
+        });
+        match spawned.await {
+            Ok(child) => self.follow(live, Some(child)).await,
+            Err(error) => Ok(never_began(format!("cannot start its supervisor: {error}"))),
+        }
+    }
+
+    /// Watches a dispatched run until it has ended.
+    async fn follow(&self, live: &Arc<Live>, child: Option<Child>) -> Result<Outcome, Leaving> {
+        let dir = live.dir();
+        let adopted = child.is_none();
+        let mut child = match child {
+            Some(child) => Some(self.await_report(child).await?),
+            None => None,
+        };
+        if let Some(pids) = self.await_pids(&dir, adopted).await?
+            && pids.boot == Boot::current()
+        {
+            if pids.command.is_some() || adopted {
+                self.persist(live.id, Input::Began { pid: pids.command }).await?;
+                live.reach(Phase::Running);
+            }
+            if let Ok(Some(supervisor)) = Supervisor::find(pids.supervisor) {
+                self.accompany(live, &dir, supervisor, adopted).await?;
+            }
+        }
+        if let Some(child) = &mut child {
+            // It has ended; this only takes its zombie away.
+            let _ = child.wait();
+        }
+        let known = dir.status();
+        blocking(move || Ok(conclusion(&dir, known))).await.map_err(|_| Leaving)
+    }
+
+    /// Waits for the end of the supervisor's report, which its death ends too.
+    async fn await_report(&self, mut child: Child) -> Result<Child, Leaving> {
+        let report = child.stdout.take().map(std::os::fd::OwnedFd::from);
+        if let Some(Ok(report)) = report.map(pipe::Receiver::from_owned_fd) {
+            let mut bytes = [0; 16];
+            let end = async {
+                while report.readable().await.is_ok() {
+                    match report.try_read(&mut bytes) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Ok(count) if count > 0 => {}
+                        _ => return,
+                    }
+                }
+            };
+            tokio::select! {
+                () = end => {}
+                () = self.closing.cancelled() => return Err(Leaving),
+            }
+        }
+        Ok(child)
+    }
+
+    /// Who supervises the run. A daemon that died right after the dispatch left
+    /// a supervisor that may still be on its way.
+    async fn await_pids(&self, dir: &RunDir, adopted: bool) -> Result<Option<Pids>, Leaving> {
+        let since = Instant::now();
+        loop {
+            let pids = dir.pids().ok().flatten();
+            if pids.is_some() || !adopted || dir.has("status") {
+                return Ok(pids);
+            }
+            if since.elapsed() >= LATE {
+                // Whoever still comes shall not begin: it will be told as unknown.
+                let _ = dir.ask_stop();
+                return Ok(None);
+            }
+            self.pause(Duration::from_millis(20)).await?;
+        }
+    }
+
+    /// Tells output until the supervisor has ended.
+    async fn accompany(
+        &self,
+        live: &Arc<Live>,
+        dir: &RunDir,
+        supervisor: Supervisor,
+        adopted: bool,
+    ) -> Result<(), Leaving> {
+        let supervisor = Arc::new(supervisor);
+        live.supervised_by(&supervisor);
+        if dir.has("stop") {
+            // Asked for before there was somebody to poke.
+            supervisor.poke();
+        }
+        let files = [OutputStream::Stdout, OutputStream::Stderr].map(|s| dir.file(s.as_str()));
+        let files = [files[0].as_path(), files[1].as_path()];
+        let _growth = self.growth().map(|growth| growth.watch(&files, &live.changed));
+        let Some(mut frames) = Frames::new(live.id, live.project.clone(), dir) else {
+            return Ok(());
+        };
+        if adopted {
+            frames.skip_to_now();
+        }
+        tokio::select! {
+            () = supervisor.ended() => {}
+            () = frames.serve(&self.bus, live.changed.subscribe()) => {}
+            () = self.closing.cancelled() => return Err(Leaving),
+        }
+        frames.finish(&self.bus);
+        Ok(())
+    }
+
+    /// Stores the end of a run. `true`: another run follows, and is prepared.
+    async fn conclude(&self, live: &Arc<Live>, outcome: Outcome) -> Result<bool, Leaving> {
+        let ended = live.dir();
+        if let Some(plan) = retry(&ended, &outcome) {
+            // Input that arrives now goes to the next run, or was copied to it.
+            let _input = live.input.lock().await;
+            let next = RunId::random();
+            let dir = self.run_dir(next);
+            let (from, to) = (ended.clone(), dir.clone());
+            let prepared = blocking(move || to.prepare(&plan, input_of(&plan, &from))).await;
+            if prepared.is_ok() && self.persist(live.id, Input::Again { next }).await?.is_some() {
+                live.enter(dir);
+                ended.forget_secrets();
+                return Ok(true);
+            }
+            remove(&dir);
+        }
+        self.persist(live.id, Input::Ended(Box::new(outcome))).await?;
+        ended.forget_secrets();
+        Ok(false)
+    }
+
+    /// Applies `input` to the task's row and returns the new one; `None` if it
+    /// means nothing any more. Goes on until the store takes it: a full disk
+    /// delays the truth, it does not change it.
+    async fn persist(&self, id: TaskId, input: Input) -> Result<Option<Task>, Leaving> {
+        loop {
+            match self.change(id, input.clone()).await {
+                Ok(task) => return Ok(task),
+                Err(FleetError::Store(StoreError::Closed)) => return Err(Leaving),
+                Err(error) => {
+                    tracing::warn!(task = %id, %error, "a task's state could not be stored yet");
+                    self.pause(AGAIN).await?;
+                }
+            }
+        }
+    }
+
+    /// Applies `input` to the task's current row, with its events, in one transaction.
+    pub async fn change(&self, id: TaskId, input: Input) -> Result<Option<Task>, FleetError> {
+        let store = self.bus.store();
+        store
+            .write(move |tx| {
+                let Some(task) = tx.task(id)? else { return Ok(None) };
+                let change = apply(&task, &input, Timestamp::now()).map_err(StoreError::Event)?;
+                let Some(change) = change else { return Ok(None) };
+                tx.put_task(&change.task)?;
+                for event in change.events {
+                    tx.append(event)?;
+                }
+                Ok(Some(change.task))
+            })
+            .await
+    }
+
+    async fn pause(&self, time: Duration) -> Result<(), Leaving> {
+        tokio::select! {
+            () = tokio::time::sleep(time) => Ok(()),
+            () = self.closing.cancelled() => Err(Leaving),
+        }
+    }
+}
+
+/// Runs file work on a thread that may wait for the disk.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// Removes a run directory, whatever is left of it.
+pub fn remove(dir: &RunDir) {
+    if let Err(error) = std::fs::remove_dir_all(dir.path())
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %dir.path().display(), %error, "cannot remove a run directory");
+    }
+}
+
+/// The supervisor's standard output is its report; it inherits nothing else.
+fn spawn_supervisor(program: &Path, dir: &RunDir) -> io::Result<Child> {
+    Command::new(program)
+        .arg("--supervise")
+        .arg(dir.path())
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+fn input_of<'a>(plan: &Plan, earlier: &'a RunDir) -> RunInput<'a> {
+    match plan.stdin {
+        StdinKind::Closed => RunInput::None,
+        StdinKind::Bytes | StdinKind::Open => RunInput::Of(earlier),
+    }
+}
+
+/// The plan of the run that follows a failure, if one was asked for.
+fn retry(dir: &RunDir, outcome: &Outcome) -> Option<Plan> {
+    let Known::Status(status) = &outcome.known else { return None };
+    let failed = match (status.cause, status.exit) {
+        (None, exit) => exit != Some(Exit::Code(0)),
+        // A limit on the whole is a limit on all runs; what cannot start will
+        // not start the next time.
+        (Some(cause), _) => cause == Cause::Inactivity,
+    };
+    if !failed || dir.has("stop") {
+        return None;
+    }
+    dir.spec().ok().filter(|plan| plan.retries > 0).map(|plan| next_plan(&plan))
+}
+
+/// How a run in `dir` ended that will not go on.
+pub fn conclusion(dir: &RunDir, known: io::Result<Option<Status>>) -> Outcome {
+    match known {
+        Ok(Some(status)) => {
+            let failed = status.exit != Some(Exit::Code(0));
+            Outcome {
+                reason: reason(dir, &status),
+                stdout_bytes: status.stdout.written(),
+                stderr_bytes: status.stderr.written(),
+                last_lines: output::last_lines(dir, failed),
+                known: Known::Status(status),
+            }
+        }
+        Ok(None) => unknown(dir, why_unknown(dir)),
+        Err(error) => unknown(dir, format!("its status cannot be read: {error}")),
+    }
+}
+
+/// The outcome of a run that was never begun and never will be.
+pub fn never_began(detail: String) -> Outcome {
+    let status = Status {
+        exit: None,
+        cause: Some(Cause::NotStarted),
+        detail: Some(detail.clone()),
+        pid: None,
+        started_ms: None,
+        ended_ms: Timestamp::now().millis(),
+        duration_ms: 0,
+        stdout: Count::default(),
+        stderr: Count::default(),
+    };
+    Outcome {
+        known: Known::Status(status),
+        reason: Some(detail),
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        last_lines: Vec::new(),
+    }
+}
+
+fn unknown(dir: &RunDir, reason: String) -> Outcome {
+    let bytes = |stream| {
+        let (kept, cut) = dir.counts(stream);
+        kept + cut
+    };
+    Outcome {
+        known: Known::Nothing,
+        reason: Some(reason),
+        stdout_bytes: bytes(OutputStream::Stdout),
+        stderr_bytes: bytes(OutputStream::Stderr),
+        last_lines: output::last_lines(dir, true),
+    }
+}
+
+fn why_unknown(dir: &RunDir) -> String {
+    match dir.pids().ok().flatten() {
+        None => String::from("its supervisor never reported"),
+        Some(pids) if pids.boot != Boot::current() => {
+            String::from("the member was rebooted while it ran")
+        }
+        Some(Pids { command: Some(pid), .. }) => format!(
+            "its supervisor was killed; the command was process {pid} and may still be running"
+        ),
+        Some(_) => String::from("its supervisor was killed"),
+    }
+}
+
+fn reason(dir: &RunDir, status: &Status) -> Option<String> {
+    let limit = |pick: fn(&Plan) -> Option<u64>| {
+        let millis = dir.spec().ok().and_then(|plan| pick(&plan)).unwrap_or(0);
+        format!("{} s", millis as f64 / 1000.0)
+    };
+    let why = match status.cause? {
+        Cause::Stopped => String::from("stopped on request"),
+        Cause::Inactivity => format!("ended after {} without output", limit(|p| p.inactivity_ms)),
+        Cause::Total => format!("ended after {} in all", limit(|p| p.total_ms)),
+        Cause::NotStarted => status.detail.clone().unwrap_or_else(|| String::from("not started")),
+    };
+    match status.exit {
+        None if status.pid.is_some() => Some(format!("{why}; it outlived even KILL")),
+        _ => Some(why),
+    }
+}

@@ -1,0 +1,109 @@
+//! Standard input that comes piece by piece.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::drive::blocking;
+use super::live::Live;
+use super::rundir::RunDir;
+use super::{FleetError, Inner};
+use crate::store::StoreError;
+
+/// Bytes that may lie unread before the sender has to wait.
+const UNREAD: u64 = 1024 * 1024;
+
+/// Pause between two looks at how far the command has read. Only a sender that
+/// is faster than the command ever waits for it.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Inner {
+    /// Appends `bytes` at `offset` of a task's input, and perhaps its end.
+    pub async fn append_input(
+        &self,
+        live: &Live,
+        offset: u64,
+        bytes: Bytes,
+        end: bool,
+    ) -> Result<u64, FleetError> {
+        if !live.open_stdin {
+            return refuse("task", "did not leave its standard input open");
+        }
+        let _turn = live.input.lock().await;
+        self.await_room(live).await?;
+        let dir = live.dir();
+        let path = dir.path().to_owned();
+        let appended = blocking(move || append(&dir, offset, &bytes, end)).await;
+        let held = appended.map_err(|source| FleetError::Run { path, source })??;
+        live.poke();
+        Ok(held)
+    }
+
+    async fn await_room(&self, live: &Live) -> Result<(), FleetError> {
+        loop {
+            let dir = live.dir();
+            if dir.has("stdin.closed") || self.book().get(live.id).is_none() {
+                return refuse("task", "no longer reads its standard input");
+            }
+            let held = std::fs::metadata(dir.file("stdin")).map_or(0, |meta| meta.len());
+            if held.saturating_sub(dir.number("stdin.taken")) <= UNREAD {
+                return Ok(());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.closing.cancelled() => return Err(StoreError::Closed.into()),
+            }
+        }
+    }
+}
+
+fn refuse<T>(argument: &'static str, problem: &str) -> Result<T, FleetError> {
+    Err(FleetError::Invalid { argument, problem: problem.to_owned() })
+}
+
+/// Appends what is not held yet. A repeated request changes nothing.
+fn append(
+    dir: &RunDir,
+    offset: u64,
+    bytes: &[u8],
+    end: bool,
+) -> io::Result<Result<u64, FleetError>> {
+    let mut file = OpenOptions::new().append(true).open(dir.file("stdin"))?;
+    let held = file.metadata()?.len();
+    let Some(known) = held.checked_sub(offset) else {
+        return Ok(refuse("offset", &format!("lies after the {held} bytes held; send from there")));
+    };
+    let known = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
+    let new = &bytes[known..];
+    if !new.is_empty() {
+        if dir.has("stdin.end") {
+            return Ok(refuse("offset", &format!("lies after the end, at {held} bytes")));
+        }
+        file.write_all(new)?;
+    }
+    if end {
+        dir.mark("stdin.end")?;
+    }
+    Ok(Ok(held + new.len() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_piece_is_held_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RunDir::new(folder.path().to_owned());
+        dir.mark("stdin").unwrap();
+        assert_eq!(append(&dir, 0, b"abc", false).unwrap().unwrap(), 3);
+        assert_eq!(append(&dir, 0, b"abcd", false).unwrap().unwrap(), 4);
+        assert!(append(&dir, 5, b"x", false).unwrap().is_err(), "a hole");
+        assert_eq!(append(&dir, 4, b"", true).unwrap().unwrap(), 4);
+        assert_eq!(append(&dir, 2, b"cd", true).unwrap().unwrap(), 4);
+        assert!(append(&dir, 4, b"e", false).unwrap().is_err(), "after the end");
+        assert_eq!(std::fs::read(dir.file("stdin")).unwrap(), b"abcd");
+    }
+}

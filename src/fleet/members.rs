@@ -1,0 +1,43 @@
+//! The members there are: today the machine that the daemon runs on.
+
+use sysinfo::System;
+
+use super::{FleetError, Inner, MemberReport};
+
+/// The built-in member's id and name.
+pub const LOCAL: &str = "local";
+
+/// The member a caller means.
+///
+/// # Errors
+/// [`FleetError::NoMember`].
+pub fn resolve(asked: Option<&str>) -> Result<&'static str, FleetError> {
+    match asked {
+        None => Ok(LOCAL),
+        Some(name) if name.eq_ignore_ascii_case(LOCAL) => Ok(LOCAL),
+        Some(name) => Err(FleetError::NoMember(name.chars().take(64).collect())),
+    }
+}
+
+impl Inner {
+    /// Only load and memory are asked for: a list of all processes would take
+    /// milliseconds, this takes microseconds.
+    pub fn report(&self) -> MemberReport {
+        let memory = System::new().ok().map(|mut system| {
+            system.refresh_memory();
+            (system.used_memory(), system.total_memory())
+        });
+        let book = self.book();
+        MemberReport {
+            id: LOCAL.to_owned(),
+            name: LOCAL.to_owned(),
+            online: true,
+            since: self.since,
+            running: book.running(),
+            queued: book.queued(),
+            load_1m: System::load_average().ok().map(|load| load.one),
+            memory_used: memory.map(|(used, _)| used),
+            memory_total: memory.map(|(_, total)| total),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! What the system knows about processes.
+
+use std::os::fd::RawFd;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+/// A process, and not another one that got the same number later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub pid: u32,
+    /// In the system's own unit; `None` if it does not say.
+    pub start: Option<u64>,
+}
+
+/// One life of a machine. The boot id alone does not change inside a new
+/// namespace or container; the start of process 1 does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    pub id: Option<String>,
+    pub init_start: Option<u64>,
+}
+
+impl Identity {
+    pub fn of(pid: u32) -> Self {
+        Self { pid, start: start_time(pid) }
+    }
+
+    /// Whether this very process is still there, perhaps as a zombie.
+    pub fn is_present(self) -> bool {
+        start_time(self.pid).is_some_and(|start| self.start == Some(start))
+    }
+}
+
+impl Boot {
+    pub fn current() -> Self {
+        Self { id: boot_id(), init_start: start_time(1) }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn boot_id() -> Option<String> {
+    sysinfo::System::boot_time().ok().map(|time| time.to_string())
+}
+
+/// Field 22 of `/proc/PID/stat`, in clock ticks since the boot.
+#[cfg(target_os = "linux")]
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat_field(&stat, 22)?.parse().ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start_time(pid: u32) -> Option<u64> {
+    let pid = sysinfo::Pid::from_u32(pid);
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&[pid]), false);
+    system.process(pid).map(sysinfo::Process::start_time)
+}
+
+/// A field of a stat line, counted from 1 as in proc(5). The second field may
+/// hold anything, so counting begins after its closing bracket.
+#[cfg(target_os = "linux")]
+fn stat_field(stat: &str, number: usize) -> Option<&str> {
+    stat.get(stat.rfind(')')? + 2..)?.split_ascii_whitespace().nth(number.checked_sub(3)?)
+}
+
+/// All that descends from `root`, children of dead children included if `root`
+/// is a subreaper.
+#[cfg(target_os = "linux")]
+pub fn descendants(root: u32) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pairs: Vec<(u32, u32)> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: u32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            Some((pid, stat_field(&stat, 4)?.parse().ok()?))
+        })
+        .collect();
+    let mut found = Vec::new();
+    let mut parents = vec![root];
+    while let Some(parent) = parents.pop() {
+        for (pid, _) in pairs.iter().filter(|(_, of)| *of == parent) {
+            found.push(*pid);
+            parents.push(*pid);
+        }
+    }
+    found
+}
+
+/// Without a subreaper the command's own group is what can be found.
+#[cfg(not(target_os = "linux"))]
+pub fn descendants(_root: u32) -> Vec<u32> {
+    Vec::new()
+}
+
+/// Sends `signal` to everything below this process, and to the group of `leader`,
+/// which has to be a process that was not reaped yet: its number is still its own.
+pub fn signal_tree(leader: Option<u32>, signal: Signal) {
+    let send = |pid: i32| {
+        // Gone already: that is what we want.
+        let _ = kill(Pid::from_raw(pid), signal);
+    };
+    if let Some(leader) = leader.and_then(|leader| i32::try_from(leader).ok()) {
+        send(-leader);
+    }
+    descendants(std::process::id()).into_iter().filter_map(|pid| pid.try_into().ok()).for_each(send);
+}
+
+/// Closes every descriptor but 0 to 2: whatever leaked into the daemon from its
+/// starter must not reach commands. Call before opening anything.
+pub fn close_inherited() {
+    let Ok(entries) = std::fs::read_dir("/dev/fd") else { return };
+    let open: Vec<RawFd> =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // The listing's own descriptor is among them and closed by now.
+        let _ = nix::unistd::close(fd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_told_from_one_with_its_number() {
+        let me = Identity::of(std::process::id());
+        assert!(me.is_present());
+        assert!(!Identity { start: me.start.map(|start| start + 1), ..me }.is_present());
+        assert!(!Identity { start: None, ..me }.is_present(), "unknown is not the same");
+    }
+
+    #[test]
+    fn a_strange_name_does_not_shift_the_fields() {
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 12345 99";
+        assert_eq!(stat_field(stat, 4), Some("1"));
+        assert_eq!(stat_field(stat, 22), Some("12345"));
+    }
+}

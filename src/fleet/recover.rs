@@ -1,0 +1,128 @@
+//! After a restart: what became of the tasks that were open.
+
+use std::sync::Arc;
+
+use super::drive::{Begin, blocking, conclusion, never_began};
+use super::live::Live;
+use super::plan::StdinKind;
+use super::process::Boot;
+use super::rundir::RunDir;
+use super::state::{Input, Known, Outcome};
+use super::{FleetError, Inner, Recovery};
+use crate::model::{Task, TaskState};
+
+const OPEN: [TaskState; 3] = [TaskState::Queued, TaskState::Starting, TaskState::Running];
+
+/// What a run directory says about an open task.
+enum Found {
+    /// Waits; its place in the order of arrival.
+    Waiting { order: u64, open_stdin: bool },
+    /// It runs, or has ended in a way that its own loop handles.
+    Runs { open_stdin: bool },
+    Ended(Box<Outcome>),
+}
+
+impl Inner {
+    /// Settles what has ended, and watches the rest again.
+    pub async fn recover(self: &Arc<Self>) -> Result<Recovery, FleetError> {
+        let tasks = self.bus.store().read(|snapshot| snapshot.tasks(&OPEN, usize::MAX)).await?;
+        let mut recovery = Recovery::default();
+        for task in tasks {
+            self.recover_one(task, &mut recovery).await?;
+        }
+        self.fill();
+        Ok(recovery)
+    }
+
+    async fn recover_one(
+        self: &Arc<Self>,
+        task: Task,
+        recovery: &mut Recovery,
+    ) -> Result<(), FleetError> {
+        let Some(run) = task.run else {
+            let lost = never_began(String::from("never started: it has no run"));
+            return self.settle(&task, lost, recovery).await;
+        };
+        let dir = self.run_dir(run);
+        let (state, of) = (task.state, dir.clone());
+        let found = blocking(move || look(&of, state)).await;
+        let found = found
+            .map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
+        match found {
+            Found::Ended(outcome) => {
+                self.settle(&task, *outcome, recovery).await?;
+                blocking(move || {
+                    dir.forget_secrets();
+                    Ok(())
+                })
+                .await
+                .ok();
+            }
+            Found::Waiting { order, open_stdin } => {
+                let live = Live::new(task.id, task.project, open_stdin, dir);
+                self.book().requeue(order, &live);
+                recovery.adopted += 1;
+            }
+            Found::Runs { open_stdin } => {
+                let live = Live::new(task.id, task.project, open_stdin, dir);
+                self.book().adopt(&live);
+                self.tracker.spawn(Arc::clone(self).drive(live, Begin::Adopt));
+                recovery.adopted += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle(
+        &self,
+        task: &Task,
+        outcome: Outcome,
+        recovery: &mut Recovery,
+    ) -> Result<(), FleetError> {
+        match outcome.known {
+            Known::Status(_) => recovery.settled += 1,
+            Known::Nothing => recovery.unknown += 1,
+        }
+        self.change(task.id, Input::Ended(Box::new(outcome))).await?;
+        Ok(())
+    }
+}
+
+/// Reads one directory. A run that was not begun is forbidden to begin here:
+/// its caller got no answer and may have asked again meanwhile.
+fn look(dir: &RunDir, state: TaskState) -> std::io::Result<Found> {
+    if state == TaskState::Queued {
+        return Ok(match dir.plan() {
+            Ok(plan) => Found::Waiting {
+                order: plan.order,
+                open_stdin: plan.stdin == StdinKind::Open,
+            },
+            Err(error) => {
+                let detail = format!("never started: its plan is lost ({error})");
+                Found::Ended(Box::new(never_began(detail)))
+            }
+        });
+    }
+    if dir.fence()? {
+        let detail = String::from("never started: the daemon went down before it began");
+        return Ok(Found::Ended(Box::new(never_began(detail))));
+    }
+    let spec = dir.spec().ok();
+    // A failure that is to be tried again is not the end of the task.
+    let retries = spec.as_ref().is_some_and(|plan| plan.retries > 0);
+    let open_stdin = spec.is_some_and(|plan| plan.stdin == StdinKind::Open);
+    let gone = match dir.pids()? {
+        Some(pids) => pids.boot != Boot::current() || !pids.supervisor.is_present(),
+        None => false,
+    };
+    // Read after the look at the process, which may have just ended.
+    let status = dir.status();
+    if matches!(status, Ok(None)) && !gone {
+        return Ok(Found::Runs { open_stdin });
+    }
+    let outcome = conclusion(dir, status);
+    if retries && matches!(outcome.known, Known::Status(_)) {
+        return Ok(Found::Runs { open_stdin });
+    }
+    Ok(Found::Ended(Box::new(outcome)))
+}

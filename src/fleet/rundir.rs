@@ -1,0 +1,206 @@
+//! The run directory: all that the daemon and a supervisor say to each other.
+//!
+//! | file | written by | what |
+//! |---|---|---|
+//! | `plan` | daemon | what is to be run; whole and synced before the task is taken |
+//! | `spec` | daemon | the same file under its second name: this link is the fence |
+//! | `pid` | supervisor | who supervises, what it runs, and in which boot |
+//! | `stdin`, `stdin.end` | daemon | bytes for the command, and that no more will come |
+//! | `stdin.taken`, `stdin.closed` | supervisor | how far it has read them; that nobody will |
+//! | `stdout`, `stderr` | supervisor | the command's bytes, up to the cap |
+//! | `stdout.cut`, `stderr.cut` | supervisor | how many bytes the cap took |
+//! | `stop` | daemon | end the command |
+//! | `status` | supervisor | how it ended; appears whole, or not at all |
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::plan::{Pids, Plan, Status};
+use crate::model::OutputStream;
+
+/// One run's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDir(PathBuf);
+
+/// Where a new run's standard input comes from.
+pub enum Input<'a> {
+    None,
+    Bytes(&'a [u8]),
+    /// An earlier run of the same task, which got the same.
+    Of(&'a RunDir),
+}
+
+impl RunDir {
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Makes the directory with its plan and input, synced: after this a task
+    /// can be taken, queued and found again. It does not permit a start.
+    pub fn prepare(&self, plan: &Plan, input: Input<'_>) -> io::Result<()> {
+        std::fs::DirBuilder::new().mode(0o700).create(&self.0)?;
+        match input {
+            Input::None => {}
+            Input::Bytes(bytes) => {
+                let mut file = create(&self.file("stdin"))?;
+                file.write_all(bytes)?;
+                file.sync_data()?;
+            }
+            Input::Of(earlier) => {
+                // Copies, so that the earlier run's clean-up cannot empty them.
+                for name in ["stdin", "stdin.end"] {
+                    match std::fs::copy(earlier.file(name), self.file(name)) {
+                        Err(error) if error.kind() == ErrorKind::NotFound => {}
+                        copied => drop(copied?),
+                    }
+                }
+            }
+        }
+        let mut file = create(&self.file("plan"))?;
+        write_json(&mut file, plan)?;
+        file.sync_data()?;
+        sync_dir(&self.0)?;
+        self.0.parent().map_or(Ok(()), sync_dir)
+    }
+
+    /// Permits the start: exactly one of this and [`Self::fence`] succeeds, once.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the run was started or fenced before.
+    pub fn dispatch(&self) -> io::Result<()> {
+        std::fs::hard_link(self.file("plan"), self.file("spec"))?;
+        sync_dir(&self.0)
+    }
+
+    /// Forbids the start. `true`: the run never began and never will.
+    pub fn fence(&self) -> io::Result<bool> {
+        std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.0)?;
+        match create(&self.file("spec")) {
+            Ok(file) => {
+                file.sync_all()?;
+                sync_dir(&self.0)?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn plan(&self) -> io::Result<Plan> {
+        read_json(&self.file("plan"))
+    }
+
+    pub fn spec(&self) -> io::Result<Plan> {
+        read_json(&self.file("spec"))
+    }
+
+    /// `None` until the supervisor has begun.
+    pub fn pids(&self) -> io::Result<Option<Pids>> {
+        found(read_json(&self.file("pid")))
+    }
+
+    /// Not synced: the pid file means nothing after the machine has gone down.
+    pub fn write_pids(&self, pids: &Pids) -> io::Result<()> {
+        self.replace("pid", pids, false)
+    }
+
+    /// `None` until the run has ended.
+    pub fn status(&self) -> io::Result<Option<Status>> {
+        found(read_json(&self.file("status")))
+    }
+
+    pub fn write_status(&self, status: &Status) -> io::Result<()> {
+        self.replace("status", status, true)
+    }
+
+    /// Asks the supervisor to end the command; it looks when poked, or soon after.
+    pub fn ask_stop(&self) -> io::Result<()> {
+        self.mark("stop")
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.file(name).exists()
+    }
+
+    /// Creates an empty file that is a statement by its name.
+    pub fn mark(&self, name: &str) -> io::Result<()> {
+        match create(&self.file(name)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            made => made.map(drop),
+        }
+    }
+
+    /// A number that a `*.cut` or `*.taken` file holds; 0 if there is none.
+    pub fn number(&self, name: &str) -> u64 {
+        let text = std::fs::read_to_string(self.file(name)).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    /// Bytes of a stream that are held, and that the cap took.
+    pub fn counts(&self, stream: OutputStream) -> (u64, u64) {
+        let kept = std::fs::metadata(self.file(stream.as_str())).map_or(0, |meta| meta.len());
+        (kept, self.number(&format!("{}.cut", stream.as_str())))
+    }
+
+    /// Takes away what an ended run no longer needs and may hold secrets:
+    /// environment and input. The fence stays.
+    pub fn forget_secrets(&self) {
+        for name in ["stdin", "plan"] {
+            let _ = std::fs::remove_file(self.file(name));
+        }
+        let _ = OpenOptions::new().write(true).truncate(true).open(self.file("spec"));
+    }
+
+    fn replace(&self, name: &str, value: &impl Serialize, sync: bool) -> io::Result<()> {
+        let temporary = self.file(&format!("{name}.new"));
+        let _ = std::fs::remove_file(&temporary);
+        let mut file = create(&temporary)?;
+        write_json(&mut file, value)?;
+        if sync {
+            file.sync_all()?;
+        }
+        std::fs::rename(&temporary, self.file(name))?;
+        if sync { sync_dir(&self.0) } else { Ok(()) }
+    }
+}
+
+/// Creates a file of ours that is not there yet, mode 0600.
+pub fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn write_json(file: &mut File, value: &impl Serialize) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(value)?;
+    bytes.push(b'\n');
+    file.write_all(&bytes)
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> io::Result<T> {
+    Ok(serde_json::from_slice(&std::fs::read(path)?)?)
+}
+
+fn found<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes names in `dir` durable.
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}

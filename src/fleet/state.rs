@@ -1,0 +1,296 @@
+//! The life of a task: a pure function from a row and what happened to the next
+//! row and what to tell. It runs inside the transaction, on the current row.
+
+use serde_json::{Value, json};
+
+use super::plan::{Cause, Status};
+use crate::model::{EventError, Exit, NewEvent, RunId, Task, TaskState, Timestamp};
+
+/// Characters of the command that `task.started` carries.
+const SHOWN_COMMAND: usize = 256;
+
+/// What happened to a task.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// There is a place: its run is about to begin.
+    Placed,
+    /// The command runs.
+    Began { pid: Option<u32> },
+    /// Somebody wants it to end.
+    StopAsked,
+    /// A run ended, and another follows.
+    Again { next: RunId },
+    /// A run ended, and it was the last.
+    Ended(Box<Outcome>),
+}
+
+/// How a run ended, as far as it can be known.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub known: Known,
+    /// Said with it: which limit, why not started, why unknown.
+    pub reason: Option<String>,
+    pub stdout_bytes: u64,
+    pub stderr_bytes: u64,
+    pub last_lines: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Known {
+    Status(Status),
+    Nothing,
+}
+
+/// The next row, and what to tell.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub task: Task,
+    pub events: Vec<NewEvent>,
+}
+
+/// The event that tells of a new task that has to wait.
+///
+/// # Errors
+/// If the event cannot be made.
+pub fn queued(task: &Task, position: usize) -> Result<NewEvent, EventError> {
+    let data = json!({ "task_id": task.id, "member": task.member, "position": position });
+    event("task.queued", task, data, format!("{}.queued", task.id), task.created)
+}
+
+/// Applies `input` at `now`. `None`: it no longer means anything to this row.
+///
+/// # Errors
+/// If an event cannot be made.
+pub fn apply(task: &Task, input: &Input, now: Timestamp) -> Result<Option<Change>, EventError> {
+    if task.state.is_terminal() {
+        return Ok(None);
+    }
+    let mut next = task.clone();
+    let events = match input {
+        Input::Placed if task.state == TaskState::Queued && !task.stop_requested => {
+            next.state = TaskState::Starting;
+            Vec::new()
+        }
+        Input::Began { pid } if task.state == TaskState::Starting => {
+            vec![begin(&mut next, *pid, now)?]
+        }
+        Input::StopAsked => {
+            next.stop_requested = true;
+            if task.state == TaskState::Queued {
+                vec![cancel_unstarted(&mut next, now)?]
+            } else {
+                Vec::new()
+            }
+        }
+        Input::Again { next: run } if !task.stop_requested => {
+            next.state = TaskState::Starting;
+            next.run = Some(*run);
+            next.pid = None;
+            Vec::new()
+        }
+        Input::Ended(outcome) => end(&mut next, outcome, now)?,
+        Input::Placed | Input::Began { .. } | Input::Again { .. } => return Ok(None),
+    };
+    Ok(Some(Change { task: next, events }))
+}
+
+fn begin(task: &mut Task, pid: Option<u32>, now: Timestamp) -> Result<NewEvent, EventError> {
+    task.state = TaskState::Running;
+    task.pid = pid;
+    task.started = task.started.or(Some(now));
+    let data = json!({
+        "task_id": task.id,
+        "run_id": task.run,
+        "member": task.member,
+        "command": task.command.chars().take(SHOWN_COMMAND).collect::<String>(),
+        "pid": pid,
+    });
+    let run = task.run.map(|run| run.to_string()).unwrap_or_default();
+    event("task.started", task, data, format!("{run}.started"), now)
+}
+
+fn cancel_unstarted(task: &mut Task, now: Timestamp) -> Result<NewEvent, EventError> {
+    task.state = TaskState::Cancelled;
+    task.ended = Some(now);
+    task.reason = Some(String::from("stopped on request before it began"));
+    terminal(task, 0, &[])
+}
+
+/// One terminal event, after a `task.started` that a crash may have left out.
+fn end(task: &mut Task, outcome: &Outcome, now: Timestamp) -> Result<Vec<NewEvent>, EventError> {
+    let mut events = Vec::new();
+    let mut duration = None;
+    let (state, exit) = match &outcome.known {
+        Known::Nothing => (TaskState::Unknown, None),
+        Known::Status(status) => {
+            if let (Some(pid), TaskState::Starting) = (status.pid, task.state) {
+                let at = status.started_ms.map_or(now, Timestamp::from_millis);
+                events.push(begin(task, Some(pid), at)?);
+            }
+            duration = Some(status.duration_ms);
+            (judge(task.stop_requested, status), status.exit)
+        }
+    };
+    task.state = state;
+    task.exit = exit;
+    task.ended = Some(now);
+    task.reason.clone_from(&outcome.reason);
+    if state == TaskState::Cancelled && task.reason.is_none() {
+        task.reason = Some(String::from("stopped on request"));
+    }
+    task.stdout_bytes = outcome.stdout_bytes;
+    task.stderr_bytes = outcome.stderr_bytes;
+    let whole = task.started.map_or(0, |started| now.millis_since(started));
+    events.push(terminal(task, duration.unwrap_or(whole), &outcome.last_lines)?);
+    Ok(events)
+}
+
+fn judge(stop_requested: bool, status: &Status) -> TaskState {
+    match (status.cause, status.exit) {
+        (Some(Cause::Stopped), _) => TaskState::Cancelled,
+        (Some(_), _) => TaskState::Failed,
+        (None, Some(Exit::Code(0))) => TaskState::Completed,
+        (None, _) if stop_requested => TaskState::Cancelled,
+        (None, _) => TaskState::Failed,
+    }
+}
+
+fn terminal(task: &Task, duration_ms: u64, last_lines: &[String]) -> Result<NewEvent, EventError> {
+    let (code, signal) = match task.exit {
+        Some(Exit::Code(code)) => (Some(code), None),
+        Some(Exit::Signal(signal)) => (None, Some(signal)),
+        None => (None, None),
+    };
+    let mut data = json!({
+        "task_id": task.id,
+        "run_id": task.run,
+        "member": task.member,
+        "state": task.state,
+        "exit_code": code,
+        "signal": signal,
+        "duration_ms": duration_ms,
+        "stdout_bytes": task.stdout_bytes,
+        "stderr_bytes": task.stderr_bytes,
+        "last_lines": last_lines,
+    });
+    if let Some(reason) = &task.reason {
+        data["reason"] = Value::from(reason.as_str());
+    }
+    // One id per task: the journal holds an id once, so even a defect above
+    // cannot tell of a second end.
+    let topic = format!("task.{}", task.state.as_str());
+    event(&topic, task, data, format!("{}.ended", task.id), task.ended.unwrap_or(task.created))
+}
+
+fn event(
+    topic: &str,
+    task: &Task,
+    data: Value,
+    id: String,
+    time: Timestamp,
+) -> Result<NewEvent, EventError> {
+    let event = NewEvent::own(topic, task.id.subject(), task.project.clone(), data)?;
+    Ok(NewEvent { id, time, ..event })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Count;
+    use super::*;
+    use crate::model::{Project, TaskId};
+
+    fn task(state: TaskState) -> Task {
+        Task {
+            id: TaskId::random(),
+            project: Project::default_project(),
+            principal: "owner".into(),
+            member: String::from("local"),
+            state,
+            command: String::from("true"),
+            run: Some(RunId::random()),
+            pid: None,
+            created: Timestamp::from_millis(1000),
+            started: None,
+            ended: None,
+            exit: None,
+            reason: None,
+            stop_requested: false,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+        }
+    }
+
+    fn outcome(exit: Option<Exit>, cause: Option<Cause>) -> Input {
+        let status = Status {
+            exit,
+            cause,
+            detail: None,
+            pid: Some(7),
+            started_ms: Some(1500),
+            ended_ms: 2000,
+            duration_ms: 500,
+            stdout: Count::default(),
+            stderr: Count::default(),
+        };
+        Input::Ended(Box::new(Outcome {
+            known: Known::Status(status),
+            reason: None,
+            stdout_bytes: 3,
+            stderr_bytes: 4,
+            last_lines: vec![String::from("bye")],
+        }))
+    }
+
+    fn names(change: &Change) -> Vec<&str> {
+        change.events.iter().map(|event| event.topic.as_str()).collect()
+    }
+
+    #[test]
+    fn every_end_is_told_once_and_by_its_name() {
+        let cases = [
+            (Some(Exit::Code(0)), None, TaskState::Completed),
+            (Some(Exit::Code(1)), None, TaskState::Failed),
+            (Some(Exit::Signal(9)), None, TaskState::Failed),
+            (Some(Exit::Signal(15)), Some(Cause::Stopped), TaskState::Cancelled),
+            (Some(Exit::Code(0)), Some(Cause::Stopped), TaskState::Cancelled),
+            (Some(Exit::Signal(15)), Some(Cause::Inactivity), TaskState::Failed),
+            (None, Some(Cause::NotStarted), TaskState::Failed),
+        ];
+        let now = Timestamp::from_millis(2000);
+        for (exit, cause, state) in cases {
+            let input = outcome(exit, cause);
+            let change = apply(&task(TaskState::Running), &input, now).unwrap().unwrap();
+            assert_eq!((change.task.state, change.task.exit), (state, exit));
+            assert_eq!(names(&change), [format!("task.{}", state.as_str())]);
+            assert!(apply(&change.task, &input, now).unwrap().is_none(), "a second end");
+        }
+    }
+
+    #[test]
+    fn an_end_found_after_a_crash_tells_the_start_too() {
+        let change = apply(
+            &task(TaskState::Starting),
+            &outcome(Some(Exit::Code(0)), None),
+            Timestamp::from_millis(2000),
+        );
+        let change = change.unwrap().unwrap();
+        assert_eq!(names(&change), ["task.started", "task.completed"]);
+        assert_eq!(change.task.started, Some(Timestamp::from_millis(1500)));
+    }
+
+    #[test]
+    fn a_stop_ends_what_waits_and_forbids_what_would_follow() {
+        let now = Timestamp::from_millis(2000);
+        let change = apply(&task(TaskState::Queued), &Input::StopAsked, now).unwrap().unwrap();
+        assert_eq!(names(&change), ["task.cancelled"]);
+        let change = apply(&task(TaskState::Running), &Input::StopAsked, now).unwrap().unwrap();
+        assert!(change.events.is_empty() && change.task.stop_requested);
+        let again = Input::Again { next: RunId::random() };
+        assert!(apply(&change.task, &again, now).unwrap().is_none());
+        let failed = outcome(Some(Exit::Code(1)), None);
+        assert_eq!(
+            apply(&change.task, &failed, now).unwrap().unwrap().task.state,
+            TaskState::Cancelled
+        );
+    }
+}

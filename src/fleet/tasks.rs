@@ -1,0 +1,240 @@
+//! Taking tasks, stopping them, and waiting for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::admit;
+use super::drive::{Begin, blocking, remove};
+use super::live::{Live, Phase, Place};
+use super::members::resolve;
+use super::plan::StdinKind;
+use super::rundir::Input as RunInput;
+use super::state::{self, Input};
+use super::{CommandSpec, FleetError, Inner, Stdin};
+use crate::model::{
+    Principal, PrincipalId, RunId, Scope, Task, TaskId, TaskState, Timestamp,
+};
+use crate::store::StoreError;
+
+/// What a stop may take beyond the grace between TERM and KILL.
+const STOP_MARGIN: Duration = Duration::from_secs(5);
+
+/// Rows looked through for a principal who sees only some of them.
+const LOOKED_THROUGH: usize = 10_000;
+
+impl Inner {
+    /// Takes a task. Runs as a loop of its own, so that a caller who goes away
+    /// cannot leave a task half taken.
+    pub async fn take(
+        self: Arc<Self>,
+        principal: PrincipalId,
+        spec: CommandSpec,
+    ) -> Result<Task, FleetError> {
+        let member = resolve(spec.member.as_deref())?;
+        let settings = self.settings();
+        let taken =
+            self.book().take(settings.concurrency, settings.max_queued, now_us());
+        let (place, order) = taken
+            .map_err(|queued| FleetError::QueueFull { member: member.to_owned(), queued })?;
+        let run = RunId::random();
+        let stored = self.store_new(principal, member, &spec, run, place, order).await;
+        match stored {
+            Ok((task, live)) => {
+                self.set_going(&live, place, order);
+                Ok(self.once_running(task, &live, place).await)
+            }
+            Err(error) => {
+                let dir = self.run_dir(run);
+                let _ = blocking(move || {
+                    remove(&dir);
+                    Ok(())
+                })
+                .await;
+                self.book().give_back(place);
+                self.fill();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the run directory and the row: after this the task is durable.
+    async fn store_new(
+        &self,
+        principal: PrincipalId,
+        member: &str,
+        spec: &CommandSpec,
+        run: RunId,
+        place: Place,
+        order: u64,
+    ) -> Result<(Task, Arc<Live>), FleetError> {
+        let plan = admit::plan(spec, &self.settings(), self.umask(), order);
+        let open_stdin = plan.stdin == StdinKind::Open;
+        let dir = self.run_dir(run);
+        let (of, stdin) = (dir.clone(), spec.stdin.clone());
+        blocking(move || {
+            let input = match &stdin {
+                Stdin::Closed => RunInput::None,
+                Stdin::Bytes(bytes) => RunInput::Bytes(bytes),
+                Stdin::Open => RunInput::Bytes(&[]),
+            };
+            of.prepare(&plan, input)
+        })
+        .await
+        .map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
+        let task = new_task(principal, member, spec, run, place);
+        let row = task.clone();
+        self.bus
+            .store()
+            .write(move |tx| {
+                tx.put_task(&row)?;
+                if let Place::Queue(position) = place {
+                    let event = state::queued(&row, position).map_err(StoreError::Event)?;
+                    tx.append(event)?;
+                }
+                Ok::<_, FleetError>(())
+            })
+            .await?;
+        let live = Live::new(task.id, task.project.clone(), open_stdin, dir);
+        Ok((task, live))
+    }
+
+    fn set_going(self: &Arc<Self>, live: &Arc<Live>, place: Place, order: u64) {
+        self.book().insert(live);
+        match place {
+            Place::Run => {
+                self.tracker.spawn(Arc::clone(self).drive(Arc::clone(live), Begin::Start));
+            }
+            Place::Queue(_) => {
+                self.book().enqueue(order, live);
+                // A place may have become free while this one was being stored.
+                self.fill();
+            }
+        }
+    }
+
+    /// The row once the command runs (or has ended, or waits).
+    async fn once_running(&self, task: Task, live: &Live, place: Place) -> Task {
+        if place == Place::Run {
+            let mut phase = live.phase.subscribe();
+            tokio::select! {
+                _ = phase.wait_for(|phase| *phase >= Phase::Running) => {}
+                () = self.closing.cancelled() => {}
+            }
+        }
+        self.row(task.id).await.ok().flatten().unwrap_or(task)
+    }
+
+    pub async fn row(&self, id: TaskId) -> Result<Option<Task>, FleetError> {
+        Ok(self.bus.store().read(move |snapshot| snapshot.task(id)).await?)
+    }
+
+    /// The row, if `principal` may see it.
+    pub async fn visible(&self, principal: &Principal, id: TaskId) -> Result<Task, FleetError> {
+        let row = self.row(id).await?;
+        row.filter(|task| may_see(principal, task)).ok_or(FleetError::NoTask(id))
+    }
+
+    /// Rows that `principal` may see, newest first.
+    pub async fn list(
+        &self,
+        principal: &Principal,
+        states: &[TaskState],
+        limit: usize,
+    ) -> Result<Vec<Task>, FleetError> {
+        let all = principal.projects.is_empty() && principal.may(Scope::Admin);
+        let most = if all { limit } else { LOOKED_THROUGH.max(limit) };
+        let states = states.to_vec();
+        let mut tasks =
+            self.bus.store().read(move |snapshot| snapshot.tasks(&states, most)).await?;
+        tasks.retain(|task| may_see(principal, task));
+        tasks.truncate(limit);
+        Ok(tasks)
+    }
+
+    /// Waits until the task has ended, as far as this daemon sees it to its end.
+    pub async fn until_ended(&self, id: TaskId) {
+        let Some(live) = self.book().get(id) else { return };
+        let mut phase = live.phase.subscribe();
+        tokio::select! {
+            _ = phase.wait_for(|phase| *phase == Phase::Ended) => {}
+            () = self.closing.cancelled() => {}
+        }
+    }
+
+    /// Asks a task to stop, durably, and waits for its end.
+    pub async fn stop_task(self: &Arc<Self>, task: Task) -> Result<Task, FleetError> {
+        if task.state.is_terminal() {
+            return Ok(task);
+        }
+        let asked = Arc::clone(self).ask_stop(task.id);
+        // Its own loop: the row and the file belong together.
+        self.tracker.spawn(asked).await.map_err(|_| StoreError::Closed)??;
+        let grace = Duration::from_secs(self.settings().stop_grace_s);
+        let _ = tokio::time::timeout(grace + STOP_MARGIN, self.until_ended(task.id)).await;
+        Ok(self.row(task.id).await?.unwrap_or(task))
+    }
+
+    async fn ask_stop(self: Arc<Self>, id: TaskId) -> Result<(), FleetError> {
+        let Some(row) = self.change(id, Input::StopAsked).await? else { return Ok(()) };
+        let live = self.book().get(id);
+        if row.state.is_terminal() {
+            self.book().cancel_queued(id);
+        } else if let Some(run) = row.run {
+            // The row's run, not the one in memory: the next may be on its way.
+            let dir = self.run_dir(run);
+            let path = dir.path().to_owned();
+            let asked = blocking(move || dir.ask_stop()).await;
+            asked.map_err(|source| FleetError::Run { path, source })?;
+        }
+        if let Some(live) = live {
+            if row.state.is_terminal() {
+                live.reach(Phase::Ended);
+            } else {
+                live.poke();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A foreign task looks like an absent one.
+fn may_see(principal: &Principal, task: &Task) -> bool {
+    principal.sees(&task.project)
+        && (principal.id == task.principal || principal.may(Scope::Admin))
+}
+
+fn new_task(
+    principal: PrincipalId,
+    member: &str,
+    spec: &CommandSpec,
+    run: RunId,
+    place: Place,
+) -> Task {
+    Task {
+        id: TaskId::random(),
+        project: spec.project.clone(),
+        principal,
+        member: member.to_owned(),
+        state: match place {
+            Place::Run => TaskState::Starting,
+            Place::Queue(_) => TaskState::Queued,
+        },
+        command: admit::shown(&spec.program),
+        run: Some(run),
+        pid: None,
+        created: Timestamp::now(),
+        started: None,
+        ended: None,
+        exit: None,
+        reason: None,
+        stop_requested: false,
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+    }
+}
+
+/// Microseconds since 1970: order of arrival across restarts.
+fn now_us() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(0))
+}
