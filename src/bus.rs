@@ -137,14 +137,13 @@ impl Core {
             let mut state = self.lock();
             for event in &committed.events {
                 let (topic, subject) = (event.topic.as_str(), event.subject.as_str());
-                state.index.each(topic, subject, |interest| {
-                    if interest.filter.admits(
-                        topic,
-                        subject,
-                        event.project.as_str(),
-                        event.severity,
-                    ) && interest.mark(event.seq)
+                let project = event.project.as_str();
+                state.index.each(topic, subject, project, |interest| {
+                    // Who is marked already has an earlier event to wake for.
+                    if !interest.is_marked()
+                        && interest.filter.admits(topic, subject, project, event.severity)
                     {
+                        interest.mark(event.seq);
                         woken.push(Arc::clone(interest));
                     }
                 });
@@ -161,9 +160,10 @@ impl Core {
         let frame = Arc::new(batch::SignalFrame::new(signal.topic.clone(), body));
         let (topic, subject) = (signal.topic.as_str(), signal.subject.as_str());
         let mut woken = Vec::new();
-        self.lock().index.each(topic, subject, |interest| {
+        let project = signal.project.as_str();
+        self.lock().index.each(topic, subject, project, |interest| {
             if interest.signals
-                && interest.filter.admits(topic, subject, signal.project.as_str(), signal.severity)
+                && interest.filter.admits(topic, subject, project, signal.severity)
                 && interest.offer(&frame)
             {
                 woken.push(Arc::clone(interest));

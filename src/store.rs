@@ -11,14 +11,26 @@
 //! A high-water mark outside the database notices a store that went back in
 //! time (a deleted WAL, a restored backup): then a new epoch begins.
 
+mod check;
 mod cursors;
 mod database;
+mod fault;
+mod group;
 mod highwater;
 mod journal;
+mod lineage;
+mod opening;
+mod quarantine;
 mod readers;
+mod reopen;
 mod retention;
+mod shared;
+mod space;
+mod state;
 mod tasks;
 mod tx;
+mod upkeep;
+mod wal;
 mod writer;
 
 use std::path::PathBuf;
@@ -32,8 +44,9 @@ pub use journal::{CommittedBatch, CommittedEvent, EventRow, Published, Resume};
 pub use readers::Snapshot;
 pub use tx::Tx;
 
-use readers::Readers;
-use writer::{Shared, Writer};
+use fault::Kind;
+use readers::{Readers, Slots};
+use shared::Shared;
 
 /// How much history is kept: whichever bound is reached first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +86,9 @@ pub struct OpenReport {
     pub unclean: bool,
     /// The store went back in time; positions in this range are gone.
     pub regressed: Option<Regression>,
+    /// Where the remains of an earlier journal were kept, if SQLite would have
+    /// deleted them: an empty or missing database with its log still there.
+    pub set_aside: Option<PathBuf>,
 }
 
 /// Positions `from..=to` were handed out once and are no longer there.
@@ -113,6 +129,16 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+    #[error(
+        "the journal '{path}' can no longer be written or verified; check the disk, then start again"
+    )]
+    Failed {
+        path: PathBuf,
+        #[source]
+        source: rusqlite::Error,
+    },
+    #[error("a change to the journal failed inside fleetd and was undone; please report it")]
+    Panicked,
     #[error("cannot use '{path}' in the state directory")]
     Io {
         path: PathBuf,
@@ -135,10 +161,17 @@ impl StoreError {
             Self::Event(EventError::TooLarge { .. }) => ErrorCode::TooLarge,
             Self::Event(_) => ErrorCode::InvalidArgument,
             Self::Full { .. } => ErrorCode::StorageFull,
-            Self::Degraded | Self::Corrupt { .. } => ErrorCode::StorageDegraded,
+            Self::Degraded | Self::Corrupt { .. } | Self::Failed { .. } => {
+                ErrorCode::StorageDegraded
+            }
             Self::NotFound { .. } => ErrorCode::NotFound,
             Self::Closed => ErrorCode::Unavailable,
-            Self::Newer { .. } | Self::Io { .. } | Self::OldSqlite { .. } | Self::Sql(_) => {
+            Self::Sql(error) => match Kind::of(error) {
+                Kind::Full => ErrorCode::StorageFull,
+                Kind::Busy | Kind::Damaged | Kind::Broken => ErrorCode::StorageDegraded,
+                Kind::Refused => ErrorCode::Internal,
+            },
+            Self::Panicked | Self::Newer { .. } | Self::Io { .. } | Self::OldSqlite { .. } => {
                 ErrorCode::Internal
             }
         }
@@ -160,10 +193,12 @@ impl Store {
     /// [`StoreError::Newer`] leaves the files untouched; [`StoreError::Corrupt`]
     /// names where they were set aside.
     pub fn open(options: StoreOptions, hook: CommitHook) -> Result<(Self, OpenReport), StoreError> {
-        let (writer, report) = Writer::open(options, hook)?;
-        let readers = Arc::new(Readers::start(writer.database_path())?);
-        let shared = writer.start()?;
-        Ok((Self { shared, readers }, report))
+        let opened = opening::open(&options)?;
+        let (path, report) = (opened.path.clone(), opened.report.clone());
+        let slots = Arc::new(Slots::default());
+        let (shared, writer) = writer::start(opened, options, hook, Arc::clone(&slots))?;
+        let readers = Arc::new(Readers::start(&path, &slots, writer)?);
+        Ok((Self { shared: Arc::new(shared), readers }, report))
     }
 
     /// Runs `change` in a transaction and returns when it is durable. All that
@@ -207,26 +242,27 @@ impl Store {
     /// Where a reader at `cursor` goes on from. Positions from before the
     /// oldest held event, or of another epoch, come with the gap to tell.
     pub fn resume(&self, cursor: Cursor) -> Resume {
-        self.shared.resume(cursor)
+        self.shared.state().resume(cursor)
     }
 
     /// The newest position that is durable.
     pub fn head(&self) -> Cursor {
-        self.shared.head()
+        self.shared.state().head()
     }
 
     /// The oldest position that is held; one past the head if none is.
     pub fn oldest(&self) -> u64 {
-        self.shared.oldest()
+        self.shared.state().oldest()
     }
 
     /// The `source` of fleetd's own events.
     pub fn source(&self) -> &str {
-        self.shared.source()
+        self.shared.state().source()
     }
 
     /// Goes once round the writer thread, which trims and checkpoints on the
-    /// way. A service watchdog is fed from its return, so that a wedged writer
+    /// way; the first tick begins a check of the whole database in the
+    /// background. A service watchdog is fed from its return, so that a wedged writer
     /// starves it.
     ///
     /// # Errors
@@ -242,11 +278,29 @@ impl Store {
 
     /// Bytes of encoded events that are held.
     pub fn bytes(&self) -> u64 {
-        self.shared.bytes()
+        self.shared.state().bytes()
     }
 
-    /// Whether the last write failed for a reason of the disk.
+    /// Number of events that are held.
+    pub fn events(&self) -> u64 {
+        self.shared.state().events()
+    }
+
+    /// Whether the disk is full: what only adds is refused until there is room.
+    pub fn is_full(&self) -> bool {
+        self.shared.state().is_full()
+    }
+
+    /// Resolves when the store gave up: [`StoreError::Corrupt`] with the place
+    /// where the damaged files are, or [`StoreError::Failed`]. Nothing can be
+    /// stored any more; the daemon ends with exit code 5.
+    pub async fn failed(&self) -> StoreError {
+        self.shared.state().failed().await
+    }
+
+    /// Whether a write failed for a reason of the disk and the journal has not
+    /// been found sound since.
     pub fn is_degraded(&self) -> bool {
-        self.shared.is_degraded()
+        self.shared.state().is_degraded()
     }
 }

@@ -153,15 +153,11 @@ impl Batch {
     }
 
     /// The index of the first entry after position `after`.
-    pub fn index_after(&self, after: u64) -> usize {
+    fn index_after(&self, after: u64) -> usize {
         self.entries.partition_point(|entry| entry.seq <= after)
     }
 
-    pub fn seq(&self, index: usize) -> u64 {
-        self.entries[index].seq
-    }
-
-    pub fn admitted(&self, index: usize, filter: &Filter) -> bool {
+    fn admitted(&self, index: usize, filter: &Filter) -> bool {
         let entry = &self.entries[index];
         filter.admits(entry.topic.as_str(), &entry.subject, entry.project.as_str(), entry.severity)
     }
@@ -187,8 +183,28 @@ impl Chunk {
         chunk
     }
 
+    /// What passes `filter` after position `after`, until the chunk has `most`
+    /// bytes. Returns it with the last position looked at.
+    pub fn cut(batches: &[Arc<Batch>], after: u64, filter: &Filter, most: usize) -> (Self, u64) {
+        let mut chunk = Self::default();
+        let mut at = after;
+        let all = filter.admits_all();
+        for batch in batches {
+            for index in batch.index_after(at)..batch.len() {
+                if all || batch.admitted(index, filter) {
+                    chunk.push(batch, index..index + 1);
+                }
+                at = batch.entries[index].seq;
+                if chunk.bytes >= most {
+                    return (chunk, at);
+                }
+            }
+        }
+        (chunk, at)
+    }
+
     /// Appends entries `range` of `batch`, joining them to the run before if they follow it.
-    pub fn push(&mut self, batch: &Arc<Batch>, range: Range<usize>) {
+    fn push(&mut self, batch: &Arc<Batch>, range: Range<usize>) {
         if range.is_empty() {
             return;
         }

@@ -1,5 +1,5 @@
 //! Who is interested in what: exact subjects by hash, then topics by trie, then
-//! the few who want everything.
+//! projects by hash, then the few who want everything.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,11 +10,13 @@ use super::subscription::Interest;
 type Leaf = HashMap<u64, Arc<Interest>>;
 
 /// Where interests are filed. One is filed under each of its subjects if it
-/// names any, else under each of its patterns, else under everything.
+/// names any, else under each of its patterns, else under each of its projects,
+/// else under everything.
 #[derive(Default)]
 pub struct Index {
     by_subject: HashMap<Box<str>, Leaf>,
     by_topic: Node,
+    by_project: HashMap<Box<str>, Leaf>,
     everything: Leaf,
     count: usize,
 }
@@ -40,12 +42,15 @@ impl Index {
         let filter = &interest.filter;
         if !filter.subjects.is_empty() {
             for subject in &filter.subjects {
-                let leaf = self.by_subject.entry(subject.as_str().into()).or_default();
-                leaf.insert(interest.id, Arc::clone(interest));
+                file(&mut self.by_subject, subject, interest);
             }
         } else if !filter.types.is_empty() {
             for pattern in &filter.types {
                 self.by_topic.insert(pattern.segments(), interest);
+            }
+        } else if !filter.projects.is_empty() {
+            for project in &filter.projects {
+                file(&mut self.by_project, project.as_str(), interest);
             }
         } else {
             self.everything.insert(interest.id, Arc::clone(interest));
@@ -57,16 +62,15 @@ impl Index {
         let filter = &interest.filter;
         if !filter.subjects.is_empty() {
             for subject in &filter.subjects {
-                if let Some(leaf) = self.by_subject.get_mut(subject.as_str()) {
-                    leaf.remove(&interest.id);
-                    if leaf.is_empty() {
-                        self.by_subject.remove(subject.as_str());
-                    }
-                }
+                unfile(&mut self.by_subject, subject, interest.id);
             }
         } else if !filter.types.is_empty() {
             for pattern in &filter.types {
                 self.by_topic.remove(pattern.segments(), interest.id);
+            }
+        } else if !filter.projects.is_empty() {
+            for project in &filter.projects {
+                unfile(&mut self.by_project, project.as_str(), interest.id);
             }
         } else {
             self.everything.remove(&interest.id);
@@ -75,12 +79,34 @@ impl Index {
 
     /// Visits every interest that an event may match; one with several patterns
     /// may be visited more than once.
-    pub fn each(&self, topic: &str, subject: &str, mut visit: impl FnMut(&Arc<Interest>)) {
+    pub fn each(
+        &self,
+        topic: &str,
+        subject: &str,
+        project: &str,
+        mut visit: impl FnMut(&Arc<Interest>),
+    ) {
         self.everything.values().for_each(&mut visit);
+        if let Some(leaf) = self.by_project.get(project) {
+            leaf.values().for_each(&mut visit);
+        }
         if let Some(leaf) = self.by_subject.get(subject) {
             leaf.values().for_each(&mut visit);
         }
         self.by_topic.each(Some(topic), &mut visit);
+    }
+}
+
+fn file(leaves: &mut HashMap<Box<str>, Leaf>, name: &str, interest: &Arc<Interest>) {
+    leaves.entry(name.into()).or_default().insert(interest.id, Arc::clone(interest));
+}
+
+fn unfile(leaves: &mut HashMap<Box<str>, Leaf>, name: &str, id: u64) {
+    if let Some(leaf) = leaves.get_mut(name) {
+        leaf.remove(&id);
+        if leaf.is_empty() {
+            leaves.remove(name);
+        }
     }
 }
 
@@ -153,7 +179,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Filter, Severity};
+    use crate::model::{Filter, Project, Severity};
     use proptest::prelude::*;
 
     fn interest(id: u64, filter: Filter) -> Arc<Interest> {
@@ -179,11 +205,17 @@ mod tests {
                 if id % 3 == 2 {
                     filter = Filter::default();
                 }
+                if id % 4 == 2 {
+                    filter.projects = vec![Project::default_project()];
+                }
+                if id % 5 == 3 {
+                    filter.projects = vec![Project::parse("other").unwrap()];
+                }
                 all.push(interest(id as u64, filter));
                 index.insert(&all[id]);
             }
             let mut found = std::collections::BTreeSet::new();
-            index.each(&topic, &subject, |interest| { found.insert(interest.id); });
+            index.each(&topic, &subject, "default", |interest| { found.insert(interest.id); });
             for interest in &all {
                 if interest.filter.admits(&topic, &subject, "default", Severity::Info) {
                     prop_assert!(found.contains(&interest.id));
@@ -193,7 +225,8 @@ mod tests {
                 index.remove(interest);
             }
             prop_assert_eq!(index.len(), 0);
-            prop_assert!(index.by_topic.is_empty() && index.by_subject.is_empty() && index.everything.is_empty());
+            prop_assert!(index.by_topic.is_empty() && index.by_subject.is_empty());
+            prop_assert!(index.by_project.is_empty() && index.everything.is_empty());
         }
     }
 }

@@ -3,11 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::batch::{Batch, Chunk};
-use crate::model::Filter;
+use super::batch::Batch;
 
-/// Entries looked at under the lock for one reader: some tens of microseconds,
-/// so that a reader far behind does not hold up the publisher.
+/// Entries that one reader looks at before it looks whether there is more to do:
+/// some tens of microseconds with a filter that admits none of them.
 const LOOK: usize = 2048;
 
 /// Batches in order; the newest is always kept, however large.
@@ -49,26 +48,21 @@ impl Ring {
         self.batches.front().map(|batch| batch.first())
     }
 
-    /// Takes what passes `filter` after position `after`, until the chunk has
-    /// `most` bytes. Returns it with the last position looked at.
-    pub fn take(&self, after: u64, filter: &Filter, most: usize) -> (Chunk, u64) {
-        let mut chunk = Chunk::default();
-        let (mut at, mut looked) = (after, 0);
+    /// The batches after position `after`, some of them at least: enough for
+    /// `most` bytes of frames or [`LOOK`] entries. Only pointers are copied, so
+    /// that filtering them holds up nobody.
+    pub fn after(&self, after: u64, most: usize) -> Vec<Arc<Batch>> {
         let skip = self.batches.partition_point(|batch| batch.last() <= after);
-        let all = filter.admits_all();
+        let (mut bytes, mut entries) = (0, 0);
+        let mut batches = Vec::new();
         for batch in self.batches.range(skip..) {
-            let from = batch.index_after(at);
-            for index in from..batch.len() {
-                if all || batch.admitted(index, filter) {
-                    chunk.push(batch, index..index + 1);
-                }
-                at = batch.seq(index);
-                looked += 1;
-                if chunk.bytes() >= most || looked >= LOOK {
-                    return (chunk, at);
-                }
+            if bytes >= most || entries >= LOOK {
+                break;
             }
+            bytes += batch.bytes();
+            entries += batch.len();
+            batches.push(Arc::clone(batch));
         }
-        (chunk, at)
+        batches
     }
 }

@@ -66,9 +66,14 @@ impl Interest {
         }
     }
 
-    /// Marks a matching position; `true` if the subscription has to be woken.
-    pub fn mark(&self, seq: u64) -> bool {
-        self.pending.compare_exchange(0, seq, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    /// Whether an earlier matching position waits to be looked at.
+    pub fn is_marked(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) != 0
+    }
+
+    /// Marks the first matching position; the subscription has to be woken then.
+    pub fn mark(&self, seq: u64) {
+        self.pending.store(seq, Ordering::Relaxed);
     }
 
     /// Queues a signal; `true` if the subscription has to be woken.
@@ -110,9 +115,19 @@ pub struct Subscription {
     gap: Option<Gap>,
 }
 
+/// A part of the past that the ring no longer holds, as seen in one moment.
+#[derive(Clone, Copy)]
+struct Page {
+    /// The newest position that is published: what the database has beyond it
+    /// is committed, but nobody has been told.
+    head: u64,
+    /// Where the ring begins.
+    ring: Option<u64>,
+}
+
 enum Step {
     Deliver(Delivery),
-    Read,
+    Read(Page),
     Again,
     Wait,
 }
@@ -134,8 +149,8 @@ impl Subscription {
     pub fn cursor(&mut self) -> Cursor {
         if self.caught_up && self.gap.is_none() {
             let state = self.core.lock();
-            if self.interest.pending.load(Ordering::Relaxed) == 0 {
-                self.at = state.head;
+            if !self.interest.is_marked() {
+                self.at.seq = self.at.seq.max(state.head.seq);
             }
         }
         self.at
@@ -157,8 +172,8 @@ impl Subscription {
                 Step::Deliver(delivery) => return Ok(delivery),
                 Step::Again => {}
                 Step::Wait => self.interest.notify.notified().await,
-                Step::Read => {
-                    if let Some(delivery) = self.read_page().await? {
+                Step::Read(page) => {
+                    if let Some(delivery) = self.read_page(page).await? {
                         return Ok(delivery);
                     }
                 }
@@ -187,24 +202,33 @@ impl Subscription {
             return Step::Wait;
         }
         self.caught_up = false;
-        if state.ring.first().is_none_or(|first| first > self.at.seq + 1) {
-            return Step::Read;
+        let ring = state.ring.first();
+        if ring.is_none_or(|first| first > self.at.seq + 1) {
+            return Step::Read(Page { head: head.seq, ring });
         }
-        let (chunk, last) = state.ring.take(self.at.seq, &self.interest.filter, CHUNK_BYTES);
+        let batches = state.ring.after(self.at.seq, CHUNK_BYTES);
+        drop(state);
+        let filter = &self.interest.filter;
+        let (chunk, last) = Chunk::cut(&batches, self.at.seq, filter, CHUNK_BYTES);
         self.at.seq = last;
+        // What was published since then is marked.
         self.caught_up = last >= head.seq;
         if chunk.is_empty() { Step::Again } else { Step::Deliver(Delivery::Events(chunk)) }
     }
 
     /// Reads one page where the ring does not reach. `None` if nothing in it matched.
-    async fn read_page(&mut self) -> Result<Option<Delivery>, BusError> {
+    async fn read_page(&mut self, page: Page) -> Result<Option<Delivery>, BusError> {
         let (after, epoch) = (self.at.seq, self.at.epoch);
         let interest = Arc::clone(&self.interest);
-        let page = self.store.read(move |snapshot| {
+        let read = self.store.read(move |snapshot| {
             let mut builder = BatchBuilder::new(epoch);
-            let mut first = None;
-            let last = snapshot.scan(after, |row| {
+            let (mut first, mut last) = (None, after);
+            snapshot.scan(after, |row| {
+                if row.seq > page.head {
+                    return ControlFlow::Break(());
+                }
                 let first = *first.get_or_insert(row.seq);
+                last = row.seq;
                 if interest.filter.admits(row.topic, row.subject, row.project, row.severity) {
                     builder.push(&row);
                 }
@@ -213,14 +237,12 @@ impl Subscription {
             })?;
             Ok((builder.finish(), first, last))
         });
-        let (batch, first, last) = page.await?;
-        // Where nothing follows in the database, the ring or the head comes next.
-        let next = first.unwrap_or_else(|| {
-            let state = self.core.lock();
-            state.ring.first().unwrap_or(state.head.seq + 1)
-        });
+        let (batch, first, last) = read.await?;
+        // Where the database has nothing, the ring or the head comes next.
+        let next = first.or(page.ring).unwrap_or(page.head + 1);
+        let next = page.ring.map_or(next, |ring| next.min(ring));
         if next > after + 1 {
-            return Ok(Some(self.skip_to(next - 1)));
+            return self.skip_to(next - 1).await.map(Some);
         }
         self.at.seq = last;
         let chunk = Chunk::whole(batch);
@@ -228,11 +250,13 @@ impl Subscription {
     }
 
     /// Trimmed under the reader's feet, or lost with an earlier epoch.
-    fn skip_to(&mut self, seq: u64) -> Delivery {
+    async fn skip_to(&mut self, seq: u64) -> Result<Delivery, BusError> {
         let from = self.at;
+        // The counters are as new as the rows that were missing.
+        let oldest = self.store.read(|snapshot| snapshot.oldest()).await?;
         self.at.seq = seq;
-        let reason = if seq < self.store.oldest() { "retention" } else { "epoch" };
-        Delivery::Gap(Gap { from, to: self.at, reason })
+        let reason = if seq < oldest { "retention" } else { "epoch" };
+        Ok(Delivery::Gap(Gap { from, to: self.at, reason }))
     }
 }
 

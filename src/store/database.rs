@@ -1,10 +1,21 @@
 //! Opening the database file: versions, pragmas, schema.
 
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::fault::damage;
 use super::{Durability, StoreError};
+
+/// The file exists when SQLite is asked to open it: our own code made it.
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
+    .union(OpenFlags::SQLITE_OPEN_NO_MUTEX)
+    .union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
 
 /// The schema this daemon writes. A newer file is refused untouched.
 pub const SCHEMA_VERSION: i64 = 1;
@@ -18,6 +29,7 @@ CREATE TABLE journal (
     epoch   INTEGER NOT NULL,
     oldest  INTEGER NOT NULL,  -- position of the oldest held event; next if none is
     next    INTEGER NOT NULL,  -- position the next event gets
+    events  INTEGER NOT NULL,  -- number of held events
     bytes   INTEGER NOT NULL,  -- sum of the held bodies' lengths
     chain   BLOB NOT NULL,     -- hash of the newest event
     clean   INTEGER NOT NULL   -- 1 while no daemon has it open
@@ -33,7 +45,7 @@ CREATE TABLE event (
     subject  TEXT NOT NULL,
     project  TEXT NOT NULL,
     severity INTEGER NOT NULL, -- 0 debug to 4 error
-    time     INTEGER NOT NULL, -- milliseconds since 1970
+    stored   INTEGER NOT NULL, -- milliseconds since 1970, by our clock: retention goes by it
     body     BLOB NOT NULL,    -- the CloudEvent as JSON, as it was first sent
     chain    BLOB NOT NULL,    -- SHA-256 of the previous chain value and this body
     UNIQUE (project, id)
@@ -75,14 +87,33 @@ pub fn database_path(dir: &Path) -> PathBuf {
     dir.join("journal.db")
 }
 
-/// Opens the writing connection, creating the file with mode 0600 (umask) and the schema.
+/// The schema version in the file's header, read without SQLite (file format,
+/// section 1.3: bytes 60 to 63, big-endian). `None` if there is no header.
+pub fn header_version(path: &Path) -> io::Result<Option<i64>> {
+    let mut header = [0; 64];
+    let read = OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW)
+        .open(path)
+        .and_then(|file| file.read_exact_at(&mut header, 0));
+    match read {
+        Ok(()) => {}
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    }
+    let version = i32::from_be_bytes([header[60], header[61], header[62], header[63]]);
+    Ok(header.starts_with(b"SQLite format 3\0").then_some(i64::from(version)))
+}
+
+/// Opens the writing connection and creates the schema if there is none.
 pub fn open_writer(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
     check_sqlite()?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = Connection::open_with_flags(path, FLAGS)?;
+    // Nobody else writes; a person's `sqlite3` may, for a moment.
+    connection.busy_timeout(Duration::from_secs(2))?;
+    keep_wal_on_close(&connection)?;
     refuse_newer(&connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     let synchronous = match durability {
@@ -102,13 +133,26 @@ pub fn open_writer(path: &Path, durability: Durability) -> Result<Connection, St
     Ok(connection)
 }
 
+/// Closing changes nothing in the files: what is copied out of the WAL, and
+/// when, the writer decides while it can still say that it failed.
+fn keep_wal_on_close(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
+}
+
 /// Opens one reader's connection.
-pub fn open_reader(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+pub fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, FLAGS)?;
+    keep_wal_on_close(&connection)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "cache_size", -512)?;
     Ok(connection)
+}
+
+/// Reads every page and row and compares them with what the schema says.
+/// Takes seconds for a large journal.
+pub fn quick_check(connection: &Connection) -> rusqlite::Result<()> {
+    let first: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if first == "ok" { Ok(()) } else { Err(damage(&first)) }
 }
 
 fn check_sqlite() -> Result<(), StoreError> {

@@ -6,7 +6,8 @@ use sha2::{Digest, Sha256};
 use std::ops::ControlFlow;
 
 use super::StoreError;
-use crate::model::{Cursor, Epoch, Project, Severity, Topic};
+use super::fault::damage;
+use crate::model::{Cursor, Epoch, Project, Severity, Timestamp, Topic};
 use crate::wire::EncodedEvent;
 
 /// Where an event stands, and whether it stood there before.
@@ -63,36 +64,44 @@ pub struct JournalState {
     pub epoch: Epoch,
     pub oldest: u64,
     pub next: u64,
+    /// Events that are held; fewer than `next - oldest` where an epoch began.
+    pub events: u64,
     pub bytes: u64,
     pub chain: [u8; 32],
 }
 
 impl JournalState {
     /// Reads the counters and whether the last daemon closed cleanly; `None` in a new database.
-    pub fn load(connection: &Connection) -> Result<Option<(Self, bool)>, StoreError> {
-        let row = connection
-            .query_row("SELECT epoch, oldest, next, bytes, chain, clean FROM journal", [], |row| {
-                let state = Self {
-                    epoch: Epoch(row.get(0)?),
-                    oldest: row.get(1)?,
-                    next: row.get(2)?,
-                    bytes: row.get(3)?,
-                    chain: row.get(4)?,
-                };
-                Ok((state, row.get(5)?))
-            })
-            .optional()?;
-        Ok(row)
+    pub fn load(connection: &Connection) -> rusqlite::Result<Option<(Self, bool)>> {
+        connection
+            .query_row(
+                "SELECT epoch, oldest, next, events, bytes, chain, clean FROM journal",
+                [],
+                |row| {
+                    let state = Self {
+                        epoch: Epoch(row.get(0)?),
+                        oldest: row.get(1)?,
+                        next: row.get(2)?,
+                        events: row.get(3)?,
+                        bytes: row.get(4)?,
+                        chain: row.get(5)?,
+                    };
+                    Ok((state, row.get(6)?))
+                },
+            )
+            .optional()
     }
 
     /// Stores the counters in the current transaction.
-    pub fn save(&self, connection: &Connection, clean: bool) -> Result<(), StoreError> {
-        let sql = "INSERT OR REPLACE INTO journal (one, epoch, oldest, next, bytes, chain, clean)
-                   VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)";
+    pub fn save(&self, connection: &Connection, clean: bool) -> rusqlite::Result<()> {
+        let sql =
+            "INSERT OR REPLACE INTO journal (one, epoch, oldest, next, events, bytes, chain, clean)
+                   VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         connection.prepare_cached(sql)?.execute(params![
             self.epoch.0,
             self.oldest,
             self.next,
+            self.events,
             self.bytes,
             self.chain,
             clean
@@ -104,17 +113,18 @@ impl JournalState {
         Cursor { epoch: self.epoch, seq: self.next - 1 }
     }
 
-    /// Appends one event in the current transaction. The counters move; the
-    /// caller puts them back if the transaction does not commit.
+    /// Appends one event in the current transaction, stored `now`. The counters
+    /// move; the caller puts them back if the transaction does not commit.
     pub fn append(
         &mut self,
         connection: &Connection,
         event: &EncodedEvent,
+        now: Timestamp,
     ) -> Result<(Published, Option<CommittedEvent>), StoreError> {
         let seq = self.next;
         let body = event.body(seq);
         let chain = chain_value(&self.chain, &body);
-        let sql = "INSERT INTO event (seq, id, type, subject, project, severity, time, body, chain)
+        let sql = "INSERT INTO event (seq, id, type, subject, project, severity, stored, body, chain)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (project, id) DO NOTHING";
         let inserted = connection.prepare_cached(sql)?.execute(params![
             seq,
@@ -123,7 +133,7 @@ impl JournalState {
             event.subject,
             event.project.as_str(),
             event.severity as i64,
-            event.time.millis(),
+            now.millis(),
             body,
             chain
         ])?;
@@ -131,6 +141,7 @@ impl JournalState {
             return Ok((self.duplicate(connection, event)?, None));
         }
         self.next += 1;
+        self.events += 1;
         self.bytes += body.len() as u64;
         self.chain = chain;
         let published = Published { cursor: Cursor { epoch: self.epoch, seq }, duplicate: false };
@@ -163,6 +174,33 @@ pub fn chain_value(previous: &[u8; 32], body: &[u8]) -> [u8; 32] {
     hash.update(previous);
     hash.update(body);
     hash.finalize().into()
+}
+
+/// Reads the events after position `after` as they were committed.
+pub fn committed_after(
+    connection: &Connection,
+    after: u64,
+) -> Result<Vec<CommittedEvent>, StoreError> {
+    let mut events = Vec::new();
+    let mut foreign = false;
+    scan(connection, after, |row| {
+        match (Topic::parse(row.topic), Project::parse(row.project)) {
+            (Ok(topic), Ok(project)) => events.push(CommittedEvent {
+                seq: row.seq,
+                topic,
+                subject: row.subject.to_owned(),
+                project,
+                severity: row.severity,
+                body: Bytes::copy_from_slice(row.body),
+            }),
+            _ => foreign = true,
+        }
+        if foreign { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    if foreign {
+        return Err(damage("an event has a topic or project that cannot have been written").into());
+    }
+    Ok(events)
 }
 
 /// Visits events after `after` in order until `visit` breaks or there are no more.

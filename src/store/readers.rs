@@ -1,6 +1,7 @@
 //! A few threads that answer queries, each on a connection of its own.
 
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,7 +10,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
 use super::database::open_reader;
+use super::fault::{Kind, copy_of};
 use super::journal::{EventRow, scan};
+use super::shared::Message;
 
 /// Two: a long replay must not make a short question wait, and more would only
 /// queue for the same two cores and page cache.
@@ -19,9 +22,10 @@ const THREADS: usize = 2;
 /// askers; they wait, nobody else does.
 const WAITING: usize = 256;
 
-type Query = Box<dyn FnOnce(&Connection) + Send>;
+/// Without a connection the query tells its caller why.
+type Query = Box<dyn FnOnce(Result<&Connection, rusqlite::Error>) + Send>;
 
-/// What a query sees: one connection, one snapshot.
+/// What a query sees: one connection, one snapshot per statement.
 pub struct Snapshot<'a>(&'a Connection);
 
 impl Snapshot<'_> {
@@ -41,25 +45,55 @@ impl Snapshot<'_> {
     ) -> Result<u64, StoreError> {
         scan(self.0, after, visit)
     }
+
+    /// The position of the oldest event that is held; one past the head if none is.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn oldest(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT oldest FROM journal";
+        Ok(self.0.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    }
 }
 
-/// The pool's sending side.
+/// The readers' connections: each is held while its query runs, so that the
+/// writer can close them all before it opens the database anew.
+#[derive(Default)]
+pub struct Slots([Mutex<Option<Connection>>; THREADS]);
+
+impl Slots {
+    /// Closes every connection, after the query that it is busy with.
+    pub fn close(&self) {
+        for slot in &self.0 {
+            slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+}
+
+/// The pool's sending side. Its threads end with it.
 pub struct Readers {
     queries: mpsc::Sender<Query>,
+    /// Weak: a reader does not keep the writer alive.
+    writer: mpsc::WeakSender<Message>,
 }
 
 impl Readers {
-    pub fn start(path: PathBuf) -> Result<Self, StoreError> {
+    pub fn start(
+        path: &Path,
+        slots: &Arc<Slots>,
+        writer: mpsc::WeakSender<Message>,
+    ) -> Result<Self, StoreError> {
         let (queries, waiting) = mpsc::channel(WAITING);
         let waiting = Arc::new(Mutex::new(waiting));
-        for number in 1..=THREADS {
-            let (path, waiting) = (path.clone(), Arc::clone(&waiting));
+        for number in 0..THREADS {
+            let (path, waiting) = (path.to_owned(), Arc::clone(&waiting));
+            let slots = Arc::clone(slots);
             std::thread::Builder::new()
                 .name(format!("store-read-{number}"))
-                .spawn(move || serve(&path, &waiting))
+                .spawn(move || serve(&path, &slots.0[number], &waiting))
                 .map_err(|source| StoreError::Io { path: PathBuf::from("(thread)"), source })?;
         }
-        Ok(Self { queries })
+        Ok(Self { queries, writer })
     }
 
     pub async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
@@ -69,28 +103,44 @@ impl Readers {
     {
         let (reply, answer) = oneshot::channel();
         let job: Query = Box::new(move |connection| {
+            let result = match connection {
+                // A defect in one query must not take the reader down with it.
+                Ok(connection) => catch_unwind(AssertUnwindSafe(|| query(&Snapshot(connection))))
+                    .unwrap_or(Err(StoreError::Panicked)),
+                Err(error) => Err(error.into()),
+            };
             // A caller that went away needs no answer.
-            let _ = reply.send(query(&Snapshot(connection)));
+            let _ = reply.send(result);
         });
         self.queries.send(job).await.map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        let result = answer.await.map_err(|_| StoreError::Closed)?;
+        if let Err(StoreError::Sql(error)) = &result
+            && Kind::of(error) == Kind::Damaged
+            && let Some(writer) = self.writer.upgrade()
+        {
+            let _ = writer.send(Message::Damaged(copy_of(error))).await;
+        }
+        result
     }
 }
 
 /// Opens its connection with the first question, so that an idle daemon pays nothing.
-fn serve(path: &Path, waiting: &Mutex<mpsc::Receiver<Query>>) {
-    let mut connection = None;
+fn serve(path: &Path, slot: &Mutex<Option<Connection>>, waiting: &Mutex<mpsc::Receiver<Query>>) {
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(query) = next else { return };
-        if connection.is_none() {
-            connection = open_reader(path)
-                .inspect_err(|error| tracing::error!(%error, "cannot open a reader"))
-                .ok();
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            match open_reader(path) {
+                Ok(connection) => *slot = Some(connection),
+                Err(error) => {
+                    query(Err(error));
+                    continue;
+                }
+            }
         }
-        // Without a connection the query is dropped, and its caller told `Closed`.
-        if let Some(connection) = &connection {
-            query(connection);
+        if let Some(connection) = &*slot {
+            query(Ok(connection));
         }
     }
 }

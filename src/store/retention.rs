@@ -1,88 +1,88 @@
 //! Trimming the journal from its old end, a small chunk at a time.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
+use super::Retention;
 use super::journal::JournalState;
-use super::{Retention, StoreError};
 use crate::model::Timestamp;
 
 /// Rows deleted in one transaction: some milliseconds of work, so that a
-/// publisher never notices.
-const CHUNK: u64 = 1000;
+/// publisher never notices; more than one group appends, so that trimming
+/// keeps up with whoever publishes.
+pub const CHUNK: u64 = 1000;
 
-/// Deletes one chunk if `keep` asks for it, in the current transaction.
-/// Returns whether there may be more to delete.
+/// Milliseconds after which a named cursor that nobody used is forgotten: 90 days.
+const CURSOR_AGE: i64 = 90 * 24 * 3600 * 1000;
+
+/// Whether there is anything to trim. Reads one row at most.
+pub fn is_due(
+    connection: &Connection,
+    journal: &JournalState,
+    keep: &Retention,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    if journal.events == 0 {
+        return Ok(false);
+    }
+    if journal.events > keep.rows || journal.bytes > keep.bytes {
+        return Ok(true);
+    }
+    let oldest: Option<i64> = connection
+        .prepare_cached("SELECT stored FROM event WHERE seq >= ?1 ORDER BY seq LIMIT 1")?
+        .query_row([journal.oldest], |row| row.get(0))
+        .optional()?;
+    Ok(oldest.is_some_and(|stored| stored < cutoff(keep, now)))
+}
+
+/// Forgets named cursors that nobody has used for 90 days.
+pub fn drop_unused_cursors(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
+    connection
+        .prepare_cached("DELETE FROM cursor WHERE used < ?1")?
+        .execute([now.millis() - CURSOR_AGE])
+}
+
+/// Deletes one chunk of what `keep` no longer asks for, in the current
+/// transaction. Returns whether there may be more to delete.
 pub fn trim(
     connection: &Connection,
     journal: &mut JournalState,
     keep: &Retention,
     now: Timestamp,
-) -> Result<bool, StoreError> {
-    let held = journal.next - journal.oldest;
-    let over_rows = held.saturating_sub(keep.rows);
-    let mut last = journal.oldest + over_rows.min(CHUNK);
-    let bound = (journal.oldest + CHUNK).min(journal.next);
-    if over_rows < CHUNK && journal.bytes > keep.bytes {
-        last = last.max(after_bytes(connection, journal, journal.bytes - keep.bytes, bound)?);
+) -> rusqlite::Result<bool> {
+    let over_rows = journal.events.saturating_sub(keep.rows);
+    let over_bytes = journal.bytes.saturating_sub(keep.bytes);
+    let cutoff = cutoff(keep, now);
+    let (mut rows_freed, mut bytes_freed) = (0, 0);
+    // Positions may be missing where an epoch began: rows are counted, not positions.
+    let mut oldest = journal.next;
+    let sql = "SELECT seq, length(body), stored FROM event WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
+    {
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query([journal.oldest, CHUNK + 1])?;
+        while let Some(row) = rows.next()? {
+            let due = rows_freed < over_rows
+                || bytes_freed < over_bytes
+                || row.get::<_, i64>(2)? < cutoff;
+            if !due || rows_freed == CHUNK {
+                oldest = row.get(0)?;
+                break;
+            }
+            rows_freed += 1;
+            bytes_freed += row.get::<_, u64>(1)?;
+        }
     }
-    if last < bound {
-        last = last.max(after_age(connection, journal, keep, now, bound)?);
+    if rows_freed > 0 {
+        connection.prepare_cached("DELETE FROM event WHERE seq < ?1")?.execute([oldest])?;
+        journal.oldest = oldest;
+        journal.events = journal.events.saturating_sub(rows_freed);
+        journal.bytes = journal.bytes.saturating_sub(bytes_freed);
+        journal.save(connection, false)?;
     }
-    if last <= journal.oldest {
-        return Ok(false);
-    }
-    delete_before(connection, journal, last)?;
-    Ok(last == bound && journal.oldest < journal.next)
+    Ok(rows_freed == CHUNK)
 }
 
-/// The position after enough of the oldest events to free `excess` bytes.
-fn after_bytes(
-    connection: &Connection,
-    journal: &JournalState,
-    excess: u64,
-    bound: u64,
-) -> Result<u64, StoreError> {
-    let sql = "SELECT seq, length(body) FROM event WHERE seq >= ?1 AND seq < ?2 ORDER BY seq";
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![journal.oldest, bound])?;
-    let (mut freed, mut position) = (0, journal.oldest);
-    while freed < excess {
-        let Some(row) = rows.next()? else { break };
-        position = row.get::<_, u64>(0)? + 1;
-        freed += row.get::<_, u64>(1)?;
-    }
-    Ok(position)
-}
-
-/// The position of the first event that is young enough, at most `bound`.
-fn after_age(
-    connection: &Connection,
-    journal: &JournalState,
-    keep: &Retention,
-    now: Timestamp,
-    bound: u64,
-) -> Result<u64, StoreError> {
+/// Events stored before this are too old.
+fn cutoff(keep: &Retention, now: Timestamp) -> i64 {
     let age = i64::try_from(keep.age.as_millis()).unwrap_or(i64::MAX);
-    let cutoff = now.millis().saturating_sub(age);
-    let sql =
-        "SELECT seq FROM event WHERE seq >= ?1 AND seq < ?2 AND time >= ?3 ORDER BY seq LIMIT 1";
-    let young: Option<u64> = connection
-        .prepare_cached(sql)?
-        .query_row(params![journal.oldest, bound, cutoff], |row| row.get(0))
-        .optional()?;
-    Ok(young.unwrap_or(bound))
-}
-
-fn delete_before(
-    connection: &Connection,
-    journal: &mut JournalState,
-    position: u64,
-) -> Result<(), StoreError> {
-    let freed: u64 = connection
-        .prepare_cached("SELECT coalesce(sum(length(body)), 0) FROM event WHERE seq < ?1")?
-        .query_row([position], |row| row.get(0))?;
-    connection.prepare_cached("DELETE FROM event WHERE seq < ?1")?.execute([position])?;
-    journal.oldest = position;
-    journal.bytes = journal.bytes.saturating_sub(freed);
-    journal.save(connection, false)
+    now.millis().saturating_sub(age)
 }

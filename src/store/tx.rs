@@ -3,8 +3,9 @@
 use rusqlite::Connection;
 
 use super::StoreError;
+use super::fault::{Kind, copy_of};
 use super::journal::{CommittedEvent, JournalState, Published};
-use crate::model::NewEvent;
+use crate::model::{NewEvent, Timestamp};
 use crate::wire::{EncodedEvent, encode_event};
 
 /// The current transaction. State and events change together or not at all.
@@ -15,6 +16,9 @@ pub struct Tx<'a> {
     pub(super) journal: &'a mut JournalState,
     pub(super) appended: &'a mut Vec<CommittedEvent>,
     pub(super) source: &'a str,
+    pub(super) now: Timestamp,
+    /// What the disk or SQLite itself did wrong in this transaction.
+    pub(super) fault: &'a mut Option<rusqlite::Error>,
 }
 
 impl Tx<'_> {
@@ -32,8 +36,20 @@ impl Tx<'_> {
     /// # Errors
     /// If the database refuses it.
     pub fn append_encoded(&mut self, event: &EncodedEvent) -> Result<Published, StoreError> {
-        let (published, committed) = self.journal.append(self.connection, event)?;
+        let appended = self.journal.append(self.connection, event, self.now);
+        let (published, committed) = self.noted(appended)?;
         self.appended.extend(committed);
         Ok(published)
+    }
+
+    /// Remembers a failure that is the store's, not the change's: the change may
+    /// go on to wrap the error in its own.
+    fn noted<T>(&mut self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Sql(error)) = &result
+            && Kind::of(error) != Kind::Refused
+        {
+            self.fault.get_or_insert_with(|| copy_of(error));
+        }
+        result
     }
 }

@@ -1,0 +1,151 @@
+//! What the writer does for itself: trimming, cursors nobody uses, the WAL,
+//! looking whether a full disk has room again.
+
+use std::time::{Duration, Instant};
+
+use super::check::Checker;
+use super::fault::Kind;
+use super::group::execute;
+use super::retention::{CHUNK, drop_unused_cursors, is_due, trim};
+use super::writer::{Flow, Writer};
+use crate::model::Timestamp;
+
+/// Cursors are looked through this often; they are kept for months.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// Bytes over the bound that wait for the next tick.
+const SLACK: u64 = 1024 * 1024;
+
+impl Writer {
+    /// Trims one chunk, if there is anything to trim. The rest follows between
+    /// the groups of those who publish.
+    pub(super) fn housekeep(&mut self, tick: bool) -> Flow {
+        if tick {
+            if self.space.is_full() {
+                self.look_for_room();
+            }
+            self.space.prepare();
+            self.begin_check();
+        }
+        let now = Timestamp::now();
+        let sweep = tick && self.swept.is_none_or(|swept| swept.elapsed() >= SWEEP);
+        match self.housekeep_within(now, sweep) {
+            Ok(more) => {
+                self.trimming = more;
+                Flow::On
+            }
+            Err(error) => {
+                self.trimming = false;
+                self.housekeeping_failed(error)
+            }
+        }
+    }
+
+    fn housekeep_within(&mut self, now: Timestamp, sweep: bool) -> rusqlite::Result<bool> {
+        let due = is_due(&self.connection, &self.journal, &self.options.retention, now)?;
+        if !due && !sweep {
+            return Ok(false);
+        }
+        let before = self.journal.clone();
+        let outcome = self.housekeep_transaction(now, due, sweep);
+        if outcome.is_err() {
+            self.journal = before;
+            if !self.connection.is_autocommit() {
+                let _ = execute(&self.connection, "ROLLBACK");
+            }
+            return outcome;
+        }
+        if sweep {
+            self.swept = Some(Instant::now());
+        }
+        self.state.moved(&self.journal);
+        self.wal.committed(&self.connection, &self.high);
+        outcome
+    }
+
+    fn housekeep_transaction(
+        &mut self,
+        now: Timestamp,
+        due: bool,
+        sweep: bool,
+    ) -> rusqlite::Result<bool> {
+        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        let mut more = false;
+        if due {
+            more = trim(&self.connection, &mut self.journal, &self.options.retention, now)?;
+        }
+        if sweep {
+            drop_unused_cursors(&self.connection, now)?;
+        }
+        execute(&self.connection, "COMMIT")?;
+        Ok(more)
+    }
+
+    fn housekeeping_failed(&mut self, error: rusqlite::Error) -> Flow {
+        let kind = self.kind_of(&error);
+        tracing::error!(%error, ?kind, "the journal could not be trimmed");
+        match kind {
+            Kind::Full => {
+                self.ran_out();
+                Flow::On
+            }
+            Kind::Busy => Flow::On,
+            Kind::Damaged => self.give_up(error),
+            Kind::Broken | Kind::Refused => self.reopen(error),
+        }
+    }
+
+    /// Whether publishers have outrun the bounds since the last tick.
+    pub(super) fn is_far_over(&self) -> bool {
+        let keep = &self.options.retention;
+        self.journal.events > keep.rows.saturating_add(CHUNK)
+            || self.journal.bytes > keep.bytes.saturating_add(SLACK)
+    }
+
+    /// A tick found nobody waiting.
+    pub(super) fn rest(&mut self) {
+        self.wal.rest(&self.connection, &self.high);
+    }
+
+    /// The first tick comes when the daemon is up: from then on there is time.
+    fn begin_check(&mut self) {
+        if self.checked {
+            return;
+        }
+        self.checked = true;
+        match Checker::start(self.path.clone(), self.messages.clone()) {
+            Ok(checker) => self.checker = Some(checker),
+            Err(error) => tracing::warn!(%error, "the journal cannot be checked in the background"),
+        }
+    }
+
+    /// The disk is full: the reserve is given back, and what waits in the WAL
+    /// moves into the database, so that the WAL's room can be used again.
+    pub(super) fn ran_out(&mut self) {
+        self.space.ran_out();
+        self.state.set_full(true);
+        self.wal.empty(&self.connection, &self.high);
+    }
+
+    /// Whether there is room again; adding goes on if so.
+    pub(super) fn look_for_room(&mut self) -> bool {
+        let recovered = self.space.recovered();
+        if recovered {
+            self.state.set_full(false);
+        }
+        recovered
+    }
+
+    /// The kind of a failure, with what only the disk can tell.
+    pub(super) fn kind_of(&self, error: &rusqlite::Error) -> Kind {
+        let of_fsync = matches!(
+            error.sqlite_error().map(|error| error.extended_code),
+            Some(rusqlite::ffi::SQLITE_IOERR_FSYNC | rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC)
+        );
+        match Kind::of(error) {
+            // After a failed fsync nobody knows what is stored, room or not.
+            Kind::Broken if !of_fsync && self.space.takes_nothing() => Kind::Full,
+            kind => kind,
+        }
+    }
+}
