@@ -10,6 +10,7 @@ pub mod bus;
 pub mod client;
 pub mod config;
 pub mod fleet;
+pub mod http;
 pub mod mcp;
 pub mod model;
 pub mod store;

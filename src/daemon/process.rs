@@ -1,0 +1,29 @@
+//! What the process may do, and what others may see of it.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
+
+/// Sets what has to hold before the first file is made. Everything but the
+/// umask is best effort: a system that refuses it is no worse than before.
+pub fn harden() {
+    // Whatever the caller's umask was: what we make is ours alone (S05).
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    // No core file with tokens in it, and no reading of our memory by others (S11).
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_dumpable(false);
+    // Ten thousand subscribers need as many descriptors.
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// How many file descriptors this process may have now.
+pub fn descriptors() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)
+}
+
+/// Our own user.
+pub fn uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}

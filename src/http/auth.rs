@@ -1,0 +1,170 @@
+//! The bearer token, and what happens to streams when it changes.
+
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use http::header::{AUTHORIZATION, HeaderMap};
+use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
+
+use crate::model::Principal;
+
+/// 32 random bytes as 64 lower-case hex digits. Never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes 64 hex digits; `None` if `text` is anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let good = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        good.then(|| Self(text.to_owned()))
+    }
+
+    /// From the system's random numbers.
+    ///
+    /// # Errors
+    /// If the system has none to give.
+    pub fn generate() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(hex(&bytes)))
+    }
+
+    /// The digits. Whoever asks is about to write them to a 0600 file.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// Lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// A verified caller.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub principal: Principal,
+    /// Cancelled when the token it showed is revoked, or the daemon stops.
+    pub until: CancellationToken,
+}
+
+/// The token that is valid now. Streams hold its `until`, so that a new
+/// token ends those that were opened with the old one.
+#[derive(Debug)]
+pub struct Gate {
+    closing: CancellationToken,
+    current: RwLock<Arc<Generation>>,
+}
+
+#[derive(Debug)]
+struct Generation {
+    token: Secret,
+    until: CancellationToken,
+}
+
+impl Gate {
+    pub fn new(token: Secret, closing: CancellationToken) -> Self {
+        let until = closing.child_token();
+        Self { closing, current: RwLock::new(Arc::new(Generation { token, until })) }
+    }
+
+    /// The owner, on the Unix socket.
+    pub fn owner(&self) -> Caller {
+        Caller { principal: Principal::owner(), until: self.closing.clone() }
+    }
+
+    /// Checks `Authorization: Bearer …`, the only place a token may stand in.
+    pub fn check(&self, headers: &HeaderMap) -> Option<Caller> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let (value, None) = (values.next()?, values.next()) else { return None };
+        let (scheme, shown) = value.to_str().ok()?.split_once(' ')?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return None;
+        }
+        let generation =
+            Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
+        // In constant time for equal lengths; the length is no secret.
+        let equal: bool = generation.token.0.as_bytes().ct_eq(shown.as_bytes()).into();
+        equal.then(|| Caller {
+            principal: Principal::owner(),
+            until: generation.until.clone(),
+        })
+    }
+
+    /// Makes `token` the valid one and ends the streams of the old one.
+    /// Returns whether it differed.
+    pub fn replace(&self, token: Secret) -> bool {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.token == token {
+            return false;
+        }
+        let until = self.closing.child_token();
+        let old = std::mem::replace(&mut *current, Arc::new(Generation { token, until }));
+        drop(current);
+        old.until.cancel();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_str(value).unwrap())])
+    }
+
+    #[test]
+    fn only_the_exact_token_in_a_bearer_header_passes() {
+        let token = Secret::generate().unwrap();
+        let gate = Gate::new(token.clone(), CancellationToken::new());
+        let text = token.reveal();
+        assert!(gate.check(&headers(&format!("Bearer {text}"))).is_some());
+        assert!(gate.check(&headers(&format!("bearer {text}"))).is_some());
+        let bad = [
+            String::new(),
+            "Bearer".into(),
+            "Bearer ".into(),
+            format!("Bearer {}", &text[1..]),
+            format!("Bearer {text}0"),
+            format!("Bearer  {text}"),
+            format!("Basic {text}"),
+            text.to_owned(),
+            format!("Bearer {}", "0".repeat(64)),
+        ];
+        for value in bad {
+            assert!(gate.check(&headers(&value)).is_none(), "must be refused");
+        }
+        let mut twice = headers(&format!("Bearer {text}"));
+        twice.append(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {text}")).unwrap());
+        assert!(gate.check(&twice).is_none());
+        assert!(!format!("{token:?}").contains(text));
+    }
+
+    #[test]
+    fn a_new_token_ends_what_the_old_one_opened() {
+        let (old, new) = (Secret::generate().unwrap(), Secret::generate().unwrap());
+        let gate = Gate::new(old.clone(), CancellationToken::new());
+        let caller = gate.check(&headers(&format!("Bearer {}", old.reveal()))).unwrap();
+        assert!(!gate.replace(old.clone()));
+        assert!(!caller.until.is_cancelled());
+        assert!(gate.replace(new.clone()));
+        assert!(caller.until.is_cancelled());
+        assert!(!gate.owner().until.is_cancelled());
+        assert!(gate.check(&headers(&format!("Bearer {}", old.reveal()))).is_none());
+        assert!(gate.check(&headers(&format!("Bearer {}", new.reveal()))).is_some());
+    }
+}
