@@ -1,0 +1,15 @@
+//! The long gates: crashes, power cuts, crash points, recorded histories.
+//!
+//! `cargo test` runs each at a tenth of its size; `tests/gate` runs them whole,
+//! in release, and shows their figures.
+
+mod crashpoints;
+mod history;
+mod kill9;
+mod ledger;
+mod powercut;
+
+/// `whole` when the gates run for themselves, else `tenth`.
+fn size(whole: usize, tenth: usize) -> usize {
+    if std::env::var_os("FLEETD_GATE").is_some() { whole } else { tenth }
+}

@@ -1,0 +1,7 @@
+//! The front door: who is let in, and what is refused before anything is read.
+
+mod door;
+mod oddities;
+mod routes;
+
+pub use routes::routes;

@@ -1,0 +1,172 @@
+//! Malformed and hostile HTTP: R21, R53.
+
+use std::time::Duration;
+
+use crate::support::{Conn, Daemon, custom_event, distinct_id};
+
+/// What one oddity led to.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Refused(u16),
+    Closed,
+}
+
+fn sent(daemon: &Daemon, bytes: &[u8]) -> Outcome {
+    let mut conn = daemon.connect();
+    // The daemon may hang up while we still write.
+    drop(conn.write(bytes));
+    conn.finish_writing();
+    match conn.read_answer("POST") {
+        Ok(answer) => Outcome::Refused(answer.status),
+        Err(_) => Outcome::Closed,
+    }
+}
+
+/// The `POST /events` whose head ends in `extra` and whose body publishes `id`.
+fn publish(daemon: &Daemon, id: &str, extra: &str, body: &str) -> Vec<u8> {
+    let host = daemon.host();
+    let token = daemon.token();
+    let event = custom_event("custom.smuggled", id, serde_json::json!({})).to_string();
+    let text = format!(
+        "POST /events HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\
+         Content-Type: application/cloudevents+json\r\n{extra}\r\n\r\n{body}"
+    );
+    text.replace("EVENT", &event).replace("LENGTH", &event.len().to_string()).into_bytes()
+}
+
+#[test]
+fn r53_no_oddity_reaches_a_handler() {
+    let daemon = Daemon::start();
+    let chunked = "Transfer-Encoding: chunked";
+    let oddities = [
+        ("two lengths", "Content-Length: LENGTH\r\nContent-Length: 5", "EVENT"),
+        ("a list of lengths", "Content-Length: LENGTH, 5", "EVENT"),
+        ("a negative length", "Content-Length: -1", "EVENT"),
+        ("a signed length", "Content-Length: +LENGTH", "EVENT"),
+        ("length and chunks", "Content-Length: LENGTH\r\nTransfer-Encoding: chunked", "EVENT"),
+        ("an unknown coding", "Transfer-Encoding: xchunked", "EVENT"),
+        ("chunked not last", "Transfer-Encoding: chunked, gzip", "0\r\n\r\n"),
+        ("two codings", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "0\r\n\r\n"),
+        ("a bad chunk size", chunked, "zz\r\nEVENT\r\n0\r\n\r\n"),
+        ("a huge chunk size", chunked, "fffffffffffffffff\r\nEVENT\r\n0\r\n\r\n"),
+        ("a chunk without its end", chunked, "5\r\nEVENT\r\n0\r\n\r\n"),
+        ("two hosts", "Host: evil.example\r\nContent-Length: LENGTH", "EVENT"),
+        ("a folded header", "X-A: b\r\n c: d\r\nContent-Length: LENGTH", "EVENT"),
+        ("a blank before the colon", "Content-Length : LENGTH", "EVENT"),
+        ("NUL in a header", "X-A: b\0c\r\nContent-Length: LENGTH", "EVENT"),
+        ("CR in a header", "X-A: b\rX: c\r\nContent-Length: LENGTH", "EVENT"),
+        ("a compressed body", "Content-Encoding: gzip\r\nContent-Length: LENGTH", "EVENT"),
+        ("a body that is cut", "Content-Length: 100000", "EVENT"),
+    ];
+    let mut ids = Vec::new();
+    for (what, extra, body) in oddities {
+        let id = distinct_id("smuggled");
+        let outcome = sent(&daemon, &publish(&daemon, &id, extra, body));
+        let refused = matches!(outcome, Outcome::Refused(400..=499) | Outcome::Closed);
+        assert!(refused, "{what}: {outcome:?}");
+        ids.push(id);
+    }
+    // The same request without an oddity is taken: the table tests what it says.
+    let id = distinct_id("plain");
+    let outcome = sent(&daemon, &publish(&daemon, &id, "Content-Length: LENGTH", "EVENT"));
+    assert_eq!(outcome, Outcome::Refused(200));
+    let stored = daemon.events("types=custom.*&since=0&signals=0").next();
+    assert_eq!(stored.json()["id"], id.as_str(), "one of {ids:?} was stored");
+}
+
+#[test]
+fn r53_odd_request_lines_are_refused() {
+    let daemon = Daemon::start();
+    let (host, token) = (daemon.host(), daemon.token());
+    let rest = format!("Host: {host}\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let lines = [
+        format!("GET http://evil.example/metrics HTTP/1.1\r\n{rest}"),
+        "GET /metrics HTTP/1.1\r\n\r\n".to_owned(),
+        format!("GET /metrics HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\r\n"),
+        format!("GET /metrics HTTP/9.9\r\n{rest}"),
+        format!("GET  /metrics HTTP/1.1\r\n{rest}"),
+        format!("GET /met\0rics HTTP/1.1\r\n{rest}"),
+        format!("G\u{e9}T /metrics HTTP/1.1\r\n{rest}"),
+        format!("CONNECT evil.example:443 HTTP/1.1\r\n{rest}"),
+        format!("GET /../metrics HTTP/1.1\r\n{rest}"),
+        format!("GET //metrics HTTP/1.1\r\n{rest}"),
+        format!("GET /%6detrics HTTP/1.1\r\n{rest}"),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
+        "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}".to_owned(),
+    ];
+    for line in lines {
+        let outcome = sent(&daemon, line.as_bytes());
+        let refused = matches!(outcome, Outcome::Refused(400..=505) | Outcome::Closed);
+        assert!(refused, "{line:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn r53_pipelined_requests_are_answered_each_by_itself() {
+    let daemon = Daemon::start();
+    let good = daemon.request("GET", "/healthz").bytes();
+    let stranger = crate::support::Request::new("GET", "/metrics").host(&daemon.host()).bytes();
+    let mut conn = daemon.connect();
+    conn.write(&[good.clone(), stranger, good].concat()).expect("sent");
+    let mut statuses = Vec::new();
+    while let Ok(answer) = conn.read_answer("GET") {
+        statuses.push(answer.status);
+        if statuses.len() == 3 {
+            break;
+        }
+    }
+    // A refusal may end the connection; a token never carries over.
+    assert!(statuses == [200, 401, 200] || statuses == [200, 401], "{statuses:?}");
+}
+
+#[test]
+fn r21_what_is_too_large_is_refused_at_once_and_by_name() {
+    let daemon = Daemon::start();
+    let within = |conn: &mut Conn| conn.read_answer("POST").expect("an answer");
+
+    // Announced: refused without the body.
+    let request = daemon.request("POST", "/events").header("Content-Length", "4194305");
+    let mut conn = daemon.connect();
+    let typed = request.header("Content-Type", "application/cloudevents+json");
+    conn.write(&typed.bytes()).expect("sent");
+    let answer = within(&mut conn);
+    assert_eq!((answer.status, answer.error_code().as_str()), (413, "too_large"));
+
+    // Not announced: refused when the limit is passed.
+    let request = daemon.request("POST", "/events").header("Transfer-Encoding", "chunked");
+    let typed = request.header("Content-Type", "application/cloudevents+json");
+    let mut conn = daemon.connect();
+    conn.write(&typed.bytes()).expect("sent");
+    let chunk = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+    for _ in 0..65 {
+        if conn.write(&chunk).is_err() {
+            break;
+        }
+    }
+    let answer = within(&mut conn);
+    assert_eq!((answer.status, answer.error_code().as_str()), (413, "too_large"));
+
+    let long = daemon.request("GET", "/healthz").header("X-Long", &"a".repeat(17 * 1024));
+    assert_eq!(daemon.send(&long).status, 431);
+
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let request = daemon.request("POST", "/events");
+    let answer = daemon.send(&request.body("application/cloudevents+json", deep.as_bytes()));
+    assert_eq!((answer.status, answer.error_code().as_str()), (400, "invalid_argument"));
+}
+
+#[test]
+fn r19_a_slow_request_is_cut_in_ten_seconds() {
+    let daemon = Daemon::start();
+    let mut silent = daemon.connect();
+    let mut half = daemon.connect();
+    half.write(b"GET /healthz HTTP/1.1\r\nHost:").expect("sent");
+    let mut body = daemon.connect();
+    let request = daemon.request("POST", "/events").header("Content-Length", "10");
+    body.write(&request.header("Content-Type", "application/cloudevents+json").bytes())
+        .expect("sent");
+    for (what, conn) in [("silent", &mut silent), ("half", &mut half), ("body", &mut body)] {
+        assert!(conn.closes_within(Duration::from_secs(11)), "{what} was not cut");
+    }
+    assert_eq!(daemon.get("/healthz").status, 200);
+}
