@@ -103,7 +103,7 @@ impl Inner {
         if let Some(pids) = self.await_pids(&dir, adopted).await?
             && pids.boot == Boot::current()
         {
-            if pids.command.is_some() || adopted {
+            if pids.command.is_some() {
                 self.persist(live.id, Input::Began { pid: pids.command }).await?;
                 live.reach(Phase::Running);
             }
@@ -147,13 +147,16 @@ impl Inner {
         let since = Instant::now();
         loop {
             let pids = dir.pids().ok().flatten();
-            if pids.is_some() || !adopted || dir.has("status") {
+            let begun = pids.as_ref().is_some_and(|pids| pids.command.is_some());
+            if begun || !adopted || dir.has("status") {
                 return Ok(pids);
             }
             if since.elapsed() >= LATE {
-                // Whoever still comes shall not begin: it will be told as unknown.
-                let _ = dir.ask_stop();
-                return Ok(None);
+                if pids.is_none() {
+                    // Whoever still comes shall not begin: this is told as unknown.
+                    let _ = dir.ask_stop();
+                }
+                return Ok(pids);
             }
             self.pause(Duration::from_millis(20)).await?;
         }
