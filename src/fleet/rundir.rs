@@ -204,3 +204,47 @@ fn found<T>(read: io::Result<T>) -> io::Result<Option<T>> {
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::StdinKind;
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            order: 1,
+            program: super::super::Program::Shell(String::from("true")),
+            folder: String::from("/"),
+            env: std::collections::BTreeMap::new(),
+            stdin: StdinKind::Bytes,
+            inactivity_ms: None,
+            total_ms: Some(5),
+            max_output: 1,
+            grace_ms: 1,
+            umask: 0o022,
+            retries: 0,
+            restart: None,
+        }
+    }
+
+    #[test]
+    fn a_run_is_started_or_fenced_but_never_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let started = RunDir::new(folder.path().join("started"));
+        started.prepare(&plan(), Input::Bytes(b"in")).unwrap();
+        started.dispatch().unwrap();
+        assert!(!started.fence().unwrap());
+        assert_eq!(started.dispatch().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(started.spec().unwrap(), plan());
+
+        let fenced = RunDir::new(folder.path().join("fenced"));
+        fenced.prepare(&plan(), Input::Of(&started)).unwrap();
+        assert_eq!(std::fs::read(fenced.file("stdin")).unwrap(), b"in");
+        assert!(fenced.fence().unwrap());
+        assert_eq!(fenced.dispatch().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert!(!fenced.fence().unwrap(), "only one can say that it never ran");
+
+        let lost = RunDir::new(folder.path().join("lost"));
+        assert!(lost.fence().unwrap(), "a directory that is gone is fenced too");
+    }
+}

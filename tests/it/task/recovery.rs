@@ -249,3 +249,20 @@ async fn old_output_goes_and_new_output_stays() {
     assert!(page.bytes.is_empty() && page.ended);
     rig.fleet.stop(&owner(), running.id).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_terminal_or_a_shutdown_sends_does_not_end_a_supervisor() {
+    use nix::sys::signal::Signal;
+    let rig = Rig::new().await;
+    let gate = rig.dir.path().join("gate");
+    let line = format!("while [ ! -e '{}' ]; do sleep 0.01; done; exit 6", gate.display());
+    let task = rig.begin(sh(&line)).await;
+    let supervisor = i32::try_from(supervisor_of(&rig.run_dir(&task))).unwrap();
+    let supervisor = nix::unistd::Pid::from_raw(supervisor);
+    assert_eq!(nix::unistd::getsid(Some(supervisor)).unwrap(), supervisor, "its own session");
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        nix::sys::signal::kill(supervisor, signal).unwrap();
+    }
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(rig.end(task.id).await.exit, Some(Exit::Code(6)));
+}
