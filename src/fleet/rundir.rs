@@ -48,8 +48,8 @@ impl RunDir {
         self.0.join(name)
     }
 
-    /// Makes the directory with its plan and input, synced: after this a task
-    /// can be taken, queued and found again. It does not permit a start.
+    /// Makes the directory with its plan and input. It does not permit a start.
+    /// Their names are durable after [`Self::keep`] or [`Self::dispatch`].
     pub fn prepare(&self, plan: &Plan, input: Input<'_>) -> io::Result<()> {
         std::fs::DirBuilder::new().mode(0o700).create(&self.0)?;
         match input {
@@ -71,7 +71,11 @@ impl RunDir {
         }
         let mut file = create(&self.file("plan"))?;
         write_json(&mut file, plan)?;
-        file.sync_data()?;
+        file.sync_data()
+    }
+
+    /// Makes what was prepared durable: now a task can wait in it and be found again.
+    pub fn keep(&self) -> io::Result<()> {
         sync_dir(&self.0)?;
         self.0.parent().map_or(Ok(()), sync_dir)
     }
@@ -82,7 +86,7 @@ impl RunDir {
     /// `AlreadyExists` if the run was started or fenced before.
     pub fn dispatch(&self) -> io::Result<()> {
         std::fs::hard_link(self.file("plan"), self.file("spec"))?;
-        sync_dir(&self.0)
+        self.keep()
     }
 
     /// Forbids the start. `true`: the run never began and never will.
