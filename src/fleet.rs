@@ -10,6 +10,7 @@ mod drive;
 mod input;
 mod live;
 mod members;
+mod outcome;
 mod output;
 mod plan;
 mod process;
@@ -32,9 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{
-    ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp,
-};
+use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp};
 use crate::store::StoreError;
 
 pub use spec::{CommandSpec, Program, Stdin};

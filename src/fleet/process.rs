@@ -111,7 +111,10 @@ pub fn signal_tree(leader: Option<u32>, signal: Signal) {
     if let Some(leader) = leader.and_then(|leader| i32::try_from(leader).ok()) {
         send(-leader);
     }
-    descendants(std::process::id()).into_iter().filter_map(|pid| pid.try_into().ok()).for_each(send);
+    descendants(std::process::id())
+        .into_iter()
+        .filter_map(|pid| pid.try_into().ok())
+        .for_each(send);
 }
 
 /// Closes every descriptor but 0 to 2: whatever leaked into the daemon from its
@@ -138,6 +141,7 @@ mod tests {
         assert!(!Identity { start: None, ..me }.is_present(), "unknown is not the same");
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_strange_name_does_not_shift_the_fields() {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 12345 99";

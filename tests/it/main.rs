@@ -16,5 +16,7 @@ mod config;
 mod daemon;
 mod gate;
 mod http;
+mod mcp;
 mod support;
+mod task;
 mod tidy;

@@ -62,7 +62,7 @@ pub fn start(dir: &RunDir, plan: &Plan) -> Result<Running, String> {
     let mut command = CommandWrap::from(command);
     command.wrap(ProcessSession);
     // Ours keeps secrets in; the command's files are its owner's business.
-    let ours = umask(Mode::from_bits_truncate(plan.umask.into()));
+    let ours = umask(Mode::from_bits_truncate(plan.umask as nix::libc::mode_t));
     let spawned = command.spawn();
     umask(ours);
     let mut child = spawned.map_err(|error| explain(plan, &error))?;
@@ -82,10 +82,9 @@ fn explain(plan: &Plan, error: &std::io::Error) -> String {
         ErrorKind::NotFound => format!(
             "there is no program '{program}' on the PATH it was given, or the interpreter it names"
         ),
-        ErrorKind::PermissionDenied => format!(
-            "'{program}' may not be executed, or the folder '{}' not entered",
-            plan.folder
-        ),
+        ErrorKind::PermissionDenied => {
+            format!("'{program}' may not be executed, or the folder '{}' not entered", plan.folder)
+        }
         ErrorKind::ArgumentListTooLong => {
             String::from("its arguments and environment are too long together")
         }
