@@ -1,9 +1,13 @@
 //! The front: from an HTTP request to the engine, and back.
 
+mod batch;
+mod saying;
+mod stream;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,29 +15,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::McpBody;
-use super::answer::{Calls, Sayings, Shape, respond, stream_response};
-use super::engine::{Engine, Exchange, Said};
+use super::answer::{Calls, Sayings, Shape, respond};
+use super::engine::{Engine, Said};
 use super::era::{Era, classify};
-use super::frames;
 use super::headers::{self, Accept};
 use super::message::{self, Kind, Message};
 use super::patience::Patience;
-use super::push::Push;
 use super::refusal::{Refusal, code, empty_response, json_response};
 use super::revision::Revision;
 use super::session::{McpSession, SessionKey};
 use super::sessions::{CallEntry, Cancel, Level, Sessions};
 use super::tools::Call;
 use crate::bus::Bus;
-use crate::model::{Filter, Principal};
+use crate::model::Principal;
+use saying::Saying;
 
 /// Requests with calls under way, and streams open, at once. Beyond it the next
 /// one is refused and may try again; those that are served are not disturbed.
 const MOST_CALLS: usize = 1024;
 const MOST_STREAMS: usize = 4096;
-
-/// Messages in one batch.
-const MOST_IN_BATCH: usize = 100;
 
 /// Everything that a request needs; one for the life of the daemon.
 pub struct Front {
@@ -159,7 +159,8 @@ impl Front {
                 "the handshake was not answered",
             ));
         };
-        let reply = stream::once(std::future::ready(Said::Reply { body, error })).boxed();
+        let reply =
+            futures_util::stream::once(std::future::ready(Said::Reply { body, error })).boxed();
         let shape = Shape { accept, batch: false, modern: false };
         let mut response = respond(Calls::new(reply, 1, hurry, None, permit), shape).await;
         if error.is_none()
@@ -191,51 +192,6 @@ impl Front {
         Ok(respond(calls, Shape { accept, batch: false, modern: false }).await)
     }
 
-    /// A batch (2025-03-26, messages): each message by itself, the replies together.
-    async fn batch(
-        &self,
-        caller: &Caller<'_>,
-        accept: Accept,
-        messages: Vec<Value>,
-    ) -> Result<Response<McpBody>, Refusal> {
-        if messages.is_empty() || messages.len() > MOST_IN_BATCH {
-            let message = format!("a batch has 1 to {MOST_IN_BATCH} messages");
-            return Err(Refusal::invalid_request(message));
-        }
-        let messages: Vec<_> = messages.into_iter().map(Message::of).collect::<Result<_, _>>()?;
-        for message in &messages {
-            if classify(message, caller.headers)? != Era::Session {
-                let problem = "only the messages of a session come in batches";
-                return Err(Refusal::invalid_request(problem));
-            }
-        }
-        let session = self.session(caller)?;
-        if session.revision > Revision::V2025_03_26 {
-            return Err(Refusal::invalid_request("this revision has no batches"));
-        }
-        let permit = self.permit(&self.calls)?;
-        let hurry = self.closing.child_token();
-        let mut said = Vec::new();
-        for message in messages {
-            if message.kind != Kind::Request {
-                self.notified(session, &message);
-            } else if message.method() == "logging/setLevel" {
-                let body = Bytes::from(self.set_level(session, &message));
-                said.push(
-                    stream::once(std::future::ready(Said::Reply { body, error: None })).boxed(),
-                );
-            } else {
-                said.push(self.serve_in_session(caller, session, message, &hurry)?);
-            }
-        }
-        if said.is_empty() {
-            return Ok(empty_response(StatusCode::ACCEPTED));
-        }
-        let (owed, said) = (said.len(), stream::select_all(said).boxed());
-        let calls = Calls::new(said, owed, hurry, Some(self.detached.clone()), permit);
-        Ok(respond(calls, Shape { accept, batch: true, modern: false }).await)
-    }
-
     fn notified(&self, session: McpSession, message: &Message) {
         if message.method() == "notifications/cancelled"
             && let Some(id) = message.param("requestId")
@@ -251,7 +207,7 @@ impl Front {
                 emergency";
             return Refusal::invalid_params(problem).with_id(message.id()).body();
         };
-        self.sessions.set_level(session.nonce, level);
+        self.sessions.set_level(session.nonce, level, self.bus.head().seq);
         json!({ "jsonrpc": "2.0", "id": message.id(), "result": {} }).to_string().into_bytes()
     }
 
@@ -278,58 +234,12 @@ impl Front {
         let id = request.get("id").cloned();
         let cancel = Arc::clone(&call.cancel);
         let exchange = self.engine.serve(request, revision, call)?;
-        let saying = Saying { exchange, cancel, id, replied: false, _entry: entry };
-        let said = stream::unfold(saying, |mut saying| async move {
+        let saying = Saying::new(exchange, cancel, id, entry);
+        let said = futures_util::stream::unfold(saying, |mut saying| async move {
             let said = saying.next().await?;
             Some((said, saying))
         });
         Ok(said.boxed())
-    }
-
-    /// The session's own stream.
-    fn get(&self, caller: &Caller<'_>) -> Result<Response<McpBody>, Refusal> {
-        if let Some(version) = headers::one(caller.headers, &headers::VERSION)? {
-            match Revision::parse(version) {
-                Some(revision) if revision.is_modern() => {
-                    return Err(not_allowed("this revision has no stream of its own"));
-                }
-                Some(_) => {}
-                None => return Err(Refusal::unsupported_version(version)),
-            }
-        }
-        if !Accept::of(caller.headers)?.stream {
-            let problem = "this stream is text/event-stream";
-            return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
-        }
-        let session = self.session(caller)?;
-        let last = match headers::one(caller.headers, &headers::LAST_EVENT_ID)? {
-            Some(id) => Some(frames::parse_id(id).ok_or_else(|| {
-                Refusal::invalid_request("no stream of this session gave out that last-event-id")
-            })?),
-            None => None,
-        };
-        let permit = self.permit(&self.streams)?;
-        let (number, control) = self.sessions.open_stream(session.nonce);
-        let push = Push {
-            bus: self.bus.clone(),
-            filter: Filter::default().within(&caller.principal),
-            revision: session.revision,
-            number,
-            control,
-            closing: self.closing.clone(),
-            _permit: permit,
-        };
-        let body = push.open(last).map_err(|error| Refusal::invalid_request(error.to_string()))?;
-        Ok(stream_response(body))
-    }
-
-    fn delete(&self, caller: &Caller<'_>) -> Result<Response<McpBody>, Refusal> {
-        let session = self.session(caller)?;
-        if self.sessions.end(session.nonce) {
-            Ok(empty_response(StatusCode::NO_CONTENT))
-        } else {
-            Err(no_session())
-        }
     }
 
     /// The session that the request belongs to.
@@ -349,36 +259,6 @@ impl Front {
             let problem = "too much is going on at once; try again when some of it has ended";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, problem)
         })
-    }
-}
-
-/// A call and what it says.
-struct Saying {
-    exchange: Exchange,
-    cancel: Arc<Cancel>,
-    id: Option<Value>,
-    replied: bool,
-    /// Keeps the call findable for `notifications/cancelled`.
-    _entry: Option<CallEntry>,
-}
-
-impl Saying {
-    async fn next(&mut self) -> Option<Said> {
-        if self.replied {
-            return None;
-        }
-        let said = tokio::select! {
-            biased;
-            // Nothing is said any more to whom asked for silence.
-            () = self.cancel.token.cancelled() => return None,
-            said = self.exchange.next() => said,
-        };
-        self.replied = !matches!(said, Some(Said::Notification(_)));
-        Some(said.unwrap_or_else(|| {
-            let refusal = Refusal::new(StatusCode::OK, code::INTERNAL, "the call was not answered");
-            let body = refusal.with_id(self.id.as_ref()).body().into();
-            Said::Reply { body, error: Some(code::INTERNAL) }
-        }))
     }
 }
 

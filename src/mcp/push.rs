@@ -49,6 +49,8 @@ struct Running {
     keep_alive: Interval,
     /// The last place that the reader was told.
     told: Cursor,
+    /// Nothing was delivered yet of what followed the reader's own place.
+    resuming: bool,
     first: Option<Bytes>,
 }
 
@@ -78,7 +80,9 @@ impl Push {
         let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let first = Some(Bytes::from(first));
-        let running = Running { push: self, subscription, level, keep_alive, told, first };
+        let resuming = last.is_some();
+        let running =
+            Running { push: self, subscription, level, keep_alive, told, resuming, first };
         let frames = stream::unfold(running, |mut running| async move {
             let bytes = running.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(bytes)), running))
@@ -142,11 +146,22 @@ impl Running {
             return None;
         }
         if control.level != self.level {
-            let start = Start::After(self.subscription.cursor());
+            let start = Start::After(self.place_of_change(control.level_since));
             self.subscription = self.push.subscribe(control.level, start).ok()?;
             self.level = control.level;
         }
         Some(())
+    }
+
+    /// Where the new level begins: where the head was when it was set, even if
+    /// that is noticed late, but never before what was delivered.
+    fn place_of_change(&mut self, since: u64) -> Cursor {
+        if self.resuming {
+            // A gap may be still to tell; the same place leads to it again.
+            return self.told;
+        }
+        let at = self.subscription.cursor();
+        Cursor { seq: at.seq.min(since).max(self.told.seq), ..at }
     }
 
     fn keep_alive(&mut self) -> Vec<u8> {
@@ -156,12 +171,14 @@ impl Running {
         if at != self.told && self.push.revision >= Revision::V2025_11_25 {
             frames::push_bookmark(&mut out, at);
             self.told = at;
+            self.resuming = false;
         }
         out
     }
 
     fn encode(&mut self, delivery: &Delivery) -> Vec<u8> {
         let mut out = Vec::new();
+        self.resuming &= matches!(delivery, Delivery::Signals(_));
         match delivery {
             Delivery::Events(chunk) => {
                 for event in chunk.events() {

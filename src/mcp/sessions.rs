@@ -34,6 +34,8 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Control {
     pub level: Level,
+    /// Position of the newest event when the level was set.
+    pub level_since: u64,
     /// The number of the newest stream; older ones end.
     pub stream: u64,
     /// The session was ended.
@@ -87,7 +89,7 @@ impl Level {
 
 impl Default for Control {
     fn default() -> Self {
-        Self { level: Level::From(Severity::Info), stream: 0, ended: false }
+        Self { level: Level::From(Severity::Info), level_since: 0, stream: 0, ended: false }
     }
 }
 
@@ -126,9 +128,12 @@ impl Sessions {
         true
     }
 
-    pub fn set_level(&self, session: Nonce, level: Level) {
+    /// Sets the level for what comes after position `since`.
+    pub fn set_level(&self, session: Nonce, level: Level, since: u64) {
         let mut table = self.lock();
-        table.live(session).control.send_modify(|control| control.level = level);
+        table.live(session).control.send_modify(|control| {
+            (control.level, control.level_since) = (level, since);
+        });
     }
 
     /// Opens a stream; it is the session's newest, and the one before ends.
@@ -274,10 +279,10 @@ mod tests {
         };
         let (_, control) = sessions.open_stream(nonce(0));
         for n in 1..MOST_SESSIONS + 100 {
-            sessions.set_level(nonce(n), Level::Nothing);
+            sessions.set_level(nonce(n), Level::Nothing, 0);
         }
         assert_eq!(sessions.remembered(), MOST_SESSIONS);
-        sessions.set_level(nonce(0), Level::Nothing);
+        sessions.set_level(nonce(0), Level::Nothing, 0);
         assert_eq!(control.borrow().level, Level::Nothing);
     }
 }
