@@ -1,11 +1,36 @@
-//! Placeholder until the daemon lands: supervises runs only.
+//! fleetd: arguments in, exit code out.
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::Parser;
+
+/// The daemon that turns your machines and agents into an event source.
+///
+/// Runs in the foreground until SIGTERM; `fleetctl up` starts it in the background.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file, instead of the one in your configuration directory.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Supervise the run in DIR and nothing else; the daemon calls itself so.
+    #[arg(long, value_name = "DIR", hide = true, conflicts_with = "config")]
+    supervise: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args_os().skip(1);
-    match (arguments.next(), arguments.next()) {
-        (Some(flag), Some(dir)) if flag == "--supervise" => fleetd::fleet::supervise(dir.as_ref()),
-        _ => ExitCode::from(2),
+    let arguments = Arguments::parse();
+    if let Some(dir) = arguments.supervise {
+        return fleetd::fleet::supervise(&dir);
+    }
+    match fleetd::daemon::run(arguments.config) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody is left to tell if this fails.
+            let _ = writeln!(std::io::stderr(), "fleetd: {}", error.chain());
+            ExitCode::from(error.exit_code())
+        }
     }
 }

@@ -9,6 +9,7 @@
 pub mod bus;
 pub mod client;
 pub mod config;
+pub mod daemon;
 pub mod fleet;
 pub mod http;
 pub mod mcp;

@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, UnixListener};
 use uuid::Uuid;
 
 use super::place::{self, PlaceError};
-use super::DaemonError;
+use super::{DaemonError, process};
 use crate::config::Paths;
 use crate::http::Secret;
 
@@ -55,23 +55,25 @@ pub fn instance(paths: &Paths) -> Result<String, PlaceError> {
 /// If a configured port is taken.
 pub async fn listen(paths: &Paths, fixed: u16) -> Result<(TcpListener, u16), DaemonError> {
     if fixed != 0 {
-        let listener = bind(fixed).await.map_err(|source| DaemonError::Port { port: fixed, source })?;
+        let listener =
+            bind(fixed).await.map_err(|source| DaemonError::Port { port: fixed, source })?;
         return Ok((listener, fixed));
     }
     let path = paths.port();
-    let last: Option<u16> =
-        place::read_private(&path)?.and_then(|text| text.trim().parse().ok()).filter(|port| *port != 0);
+    let last: Option<u16> = place::read_private(&path)?
+        .and_then(|text| text.trim().parse().ok())
+        .filter(|port| *port != 0);
     if let Some(port) = last {
         match bind(port).await {
             Ok(listener) => return Ok((listener, port)),
-            Err(error) => tracing::warn!(port, %error, "the port of the last start is taken; taking another"),
+            Err(error) => {
+                tracing::warn!(port, %error, "the port of the last start is taken; taking another")
+            }
         }
     }
     let listener = bind(0).await.map_err(|source| DaemonError::Port { port: 0, source })?;
-    let port = listener
-        .local_addr()
-        .map_err(|source| DaemonError::Port { port: 0, source })?
-        .port();
+    let port =
+        listener.local_addr().map_err(|source| DaemonError::Port { port: 0, source })?.port();
     place::write_private(&path, &port.to_string())?;
     Ok((listener, port))
 }
@@ -101,8 +103,7 @@ pub fn listen_unix(paths: &Paths) -> Result<Option<UnixListener>, DaemonError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(source) => return Err(io(source)),
     }
-    // The umask makes it 0600 from its first moment.
-    UnixListener::bind(&path).map(Some).map_err(io)
+    process::with_private_files(|| UnixListener::bind(&path)).map(Some).map_err(io)
 }
 
 #[cfg(test)]

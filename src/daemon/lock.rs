@@ -19,7 +19,9 @@ pub struct Lock {
 #[derive(Debug)]
 pub enum LockError {
     /// With what the holder wrote about itself, if it got that far.
-    Held { pid: Option<i32> },
+    Held {
+        pid: Option<i32>,
+    },
     Place(PlaceError),
 }
 

@@ -63,7 +63,11 @@ pub fn directory(path: &Path) -> Result<(), PlaceError> {
     }
     if about.uid() != process::uid() {
         let problem = format!("belongs to user id {}", about.uid());
-        return Err(PlaceError::refuse(path, problem, "move it away, so that fleetd can make its own"));
+        return Err(PlaceError::refuse(
+            path,
+            problem,
+            "move it away, so that fleetd can make its own",
+        ));
     }
     if about.mode() & 0o077 != 0 {
         let problem = format!("can be used by others (mode {:04o})", about.mode() & 0o7777);
@@ -117,9 +121,7 @@ pub fn read_private(path: &Path) -> Result<Option<String>, PlaceError> {
     };
     check_file(path, &file)?;
     let mut text = String::new();
-    file.take(MAX_FILE)
-        .read_to_string(&mut text)
-        .map_err(|source| PlaceError::io(path, source))?;
+    file.take(MAX_FILE).read_to_string(&mut text).map_err(|source| PlaceError::io(path, source))?;
     Ok(Some(text))
 }
 
@@ -153,10 +155,18 @@ fn check_file(path: &Path, file: &File) -> Result<(), PlaceError> {
     }
     if about.mode() & 0o077 != 0 {
         let problem = format!("can be used by others (mode {:04o})", about.mode() & 0o7777);
-        return Err(PlaceError::refuse(path, problem, format!("`chmod 600 '{shown}'` it, or remove it to get a new one")));
+        return Err(PlaceError::refuse(
+            path,
+            problem,
+            format!("`chmod 600 '{shown}'` it, or remove it to get a new one"),
+        ));
     }
     if about.nlink() != 1 {
-        return Err(PlaceError::refuse(path, "has a second name (hard link)", "remove it to get a new one"));
+        return Err(PlaceError::refuse(
+            path,
+            "has a second name (hard link)",
+            "remove it to get a new one",
+        ));
     }
     Ok(())
 }

@@ -18,6 +18,16 @@ pub fn harden() {
     }
 }
 
+/// Runs `make` so that what it makes is 0600 from its first moment, a socket
+/// included, whose mode nothing but the umask sets. Directories that others
+/// make meanwhile could not be entered, so this is for the start only.
+pub fn with_private_files<T>(make: impl FnOnce() -> T) -> T {
+    let usual = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);
+    let made = make();
+    umask(usual);
+    made
+}
+
 /// How many file descriptors this process may have now.
 pub fn descriptors() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft)

@@ -138,8 +138,7 @@ mod tests {
     use super::*;
 
     fn admission(max_unauthenticated: usize, max_connections: usize) -> Arc<Admission> {
-        let server =
-            config::Server { port: 0, max_unauthenticated, max_connections };
+        let server = config::Server { port: 0, max_unauthenticated, max_connections };
         Arc::new(Admission::new(&server, Arc::new(Metrics::default())))
     }
 
@@ -174,11 +173,13 @@ mod tests {
     fn few_descriptors_mean_few_connections() {
         let admission = admission(64, 1000);
         admission.limit_descriptors(HEADROOM + 10);
-        let places: Vec<_> = (0..20).filter_map(|_| {
-            let place = admission.admit(Transport::Tcp)?;
-            place.authenticated();
-            Some(place)
-        }).collect();
+        let places: Vec<_> = (0..20)
+            .filter_map(|_| {
+                let place = admission.admit(Transport::Tcp)?;
+                place.authenticated();
+                Some(place)
+            })
+            .collect();
         assert_eq!(places.len(), 10);
     }
 }

@@ -93,14 +93,10 @@ impl Gate {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
-        let generation =
-            Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
+        let generation = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
         // In constant time for equal lengths; the length is no secret.
         let equal: bool = generation.token.0.as_bytes().ct_eq(shown.as_bytes()).into();
-        equal.then(|| Caller {
-            principal: Principal::owner(),
-            until: generation.until.clone(),
-        })
+        equal.then(|| Caller { principal: Principal::owner(), until: generation.until.clone() })
     }
 
     /// Makes `token` the valid one and ends the streams of the old one.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use http::StatusCode;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 
 use super::problem::Problem;
 use crate::model::ErrorCode;
@@ -105,11 +105,7 @@ pub fn check_depth(json: &[u8]) -> Result<(), Problem> {
 }
 
 pub fn unsupported(message: &str) -> Problem {
-    Problem::with_status(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        ErrorCode::InvalidArgument,
-        message,
-    )
+    Problem::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::InvalidArgument, message)
 }
 
 fn too_large() -> Problem {

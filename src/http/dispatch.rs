@@ -275,9 +275,10 @@ async fn mcp_body(body: McpBody, until: CancellationToken) -> Response {
 
 /// The one place where a refusal becomes an answer.
 fn refuse(context: &Context, rejection: &Rejection) -> Response {
-    let problem = rejection.find::<Problem>().cloned().unwrap_or_else(|| {
-        Problem::new(ErrorCode::Internal, "the request could not be taken")
-    });
+    let problem = rejection
+        .find::<Problem>()
+        .cloned()
+        .unwrap_or_else(|| Problem::new(ErrorCode::Internal, "the request could not be taken"));
     match problem.code {
         ErrorCode::Unauthorized => context.metrics.unauthorized.add(),
         ErrorCode::Forbidden => context.metrics.forbidden.add(),

@@ -14,9 +14,8 @@ use crate::model::{Cursor, Filter, Principal, Project, Severity};
 use crate::store::StoreError;
 use crate::wire::{decode_batch, decode_event, encode_event};
 
-const PARAMETERS: &[&str] = &[
-    "types", "subject", "project", "severity", "since", "as", "stream_id", "task", "signals",
-];
+const PARAMETERS: &[&str] =
+    &["types", "subject", "project", "severity", "since", "as", "stream_id", "task", "signals"];
 
 /// `GET /events`.
 ///
@@ -44,9 +43,8 @@ pub async fn read(
             tasks.clone(),
         ));
     }
-    let subscription = bus
-        .subscribe(filter, start, signals)
-        .map_err(|error| Problem::of(error.code(), &error))?;
+    let subscription =
+        bus.subscribe(filter, start, signals).map_err(|error| Problem::of(error.code(), &error))?;
     let stream = EventStream::new(subscription, start == Start::Now, named);
     let mut response = reply::streamed("text/event-stream", stream.into_stream(), caller.until);
     *response.status_mut() = StatusCode::OK;
@@ -81,16 +79,17 @@ fn filter(query: &Query<'_>) -> Result<Filter, Problem> {
 /// `since` of the address that it began with.
 fn start(headers: &HeaderMap, query: &Query<'_>) -> Result<Start, Problem> {
     let seen = match headers.get("last-event-id") {
-        Some(value) => Some(
-            value.to_str().map_err(|_| Problem::invalid("Last-Event-ID is not a cursor"))?,
-        ),
+        Some(value) => {
+            Some(value.to_str().map_err(|_| Problem::invalid("Last-Event-ID is not a cursor"))?)
+        }
         None => None,
     };
     match seen.filter(|text| !text.is_empty()).or_else(|| query.get("since")) {
         None => Ok(Start::Now),
         Some("0") => Ok(Start::Oldest),
         Some(text) => {
-            let cursor: Cursor = text.parse().map_err(|error| Problem::invalid(format!("{error}")))?;
+            let cursor: Cursor =
+                text.parse().map_err(|error| Problem::invalid(format!("{error}")))?;
             Ok(Start::After(cursor))
         }
     }
@@ -99,7 +98,9 @@ fn start(headers: &HeaderMap, query: &Query<'_>) -> Result<Start, Problem> {
 fn check_name(name: &str) -> Result<(), Problem> {
     // The same alphabet as a project's name: it stands in rows and messages.
     Project::parse(name).map(|_| ()).map_err(|_| {
-        Problem::invalid("as has to be 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or digit")
+        Problem::invalid(
+            "as has to be 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or digit",
+        )
     })
 }
 

@@ -67,11 +67,6 @@ impl Framing {
         Ok(())
     }
 
-    /// Whether a request's head is under way.
-    pub fn in_head(&self) -> bool {
-        self.state == State::Headers || !self.line.is_empty()
-    }
-
     fn skip<'a>(&mut self, bytes: &'a [u8], left: u64, state: fn(u64) -> State) -> &'a [u8] {
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let left = left - taken as u64;
@@ -268,7 +263,7 @@ mod tests {
                 for part in text.as_bytes().chunks(size) {
                     assert_eq!(framing.feed(part), Ok(()), "{text}");
                 }
-                assert!(!framing.in_head(), "{text}");
+                assert!(framing.line.is_empty(), "{text}");
                 assert_eq!(framing.state, State::RequestLine, "{text}");
             }
         }
@@ -279,8 +274,7 @@ mod tests {
         for text in BAD {
             for size in [1, text.len()] {
                 let mut framing = Framing::default();
-                let result =
-                    text.as_bytes().chunks(size).try_for_each(|part| framing.feed(part));
+                let result = text.as_bytes().chunks(size).try_for_each(|part| framing.feed(part));
                 assert!(matches!(result, Err(Violation::Malformed(_))), "{text}: {result:?}");
             }
         }

@@ -100,9 +100,19 @@ mod tests {
             assert!(check(Transport::Tcp, &[(HOST, good)]), "{good}");
         }
         for bad in [
-            "", "127.0.0.1", "localhost", "localhost.:4711", "127.0.0.1:4712", "0.0.0.0:4711",
-            "[::ffff:127.0.0.1]:4711", "evil.example:4711", "user@127.0.0.1:4711",
-            "127.0.0.1:4711.evil.example", "127.0.0.1:04711", "LOCALHOST:4711", "127.1:4711",
+            "",
+            "127.0.0.1",
+            "localhost",
+            "localhost.:4711",
+            "127.0.0.1:4712",
+            "0.0.0.0:4711",
+            "[::ffff:127.0.0.1]:4711",
+            "evil.example:4711",
+            "user@127.0.0.1:4711",
+            "127.0.0.1:4711.evil.example",
+            "127.0.0.1:04711",
+            "LOCALHOST:4711",
+            "127.1:4711",
         ] {
             assert!(!check(Transport::Tcp, &[(HOST, bad)]), "{bad}");
         }
@@ -125,9 +135,16 @@ mod tests {
             assert!(with(SEC_FETCH_SITE, "none"));
             assert!(with(SEC_FETCH_SITE, "same-origin"));
             for bad in [
-                "null", "", "http://evil.example", "http://localhost:4712", "http://localhost",
-                "https://localhost:4711", "http://localhost:47110", "http://localhost:4711/",
-                "http://localhost:4711@evil.example", "HTTP://localhost:4711",
+                "null",
+                "",
+                "http://evil.example",
+                "http://localhost:4712",
+                "http://localhost",
+                "https://localhost:4711",
+                "http://localhost:47110",
+                "http://localhost:4711/",
+                "http://localhost:4711@evil.example",
+                "HTTP://localhost:4711",
             ] {
                 assert!(!with(ORIGIN, bad), "{bad}");
             }

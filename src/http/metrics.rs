@@ -101,15 +101,51 @@ impl Metrics {
         let mut out = String::with_capacity(4096);
         write_gauges(&mut out, gauges);
         let counters = [
-            ("fleetd_events_published_total", "Events published since the start.", gauges.published),
-            ("fleetd_log_lines_dropped_total", "Log lines dropped because the disk was slower.", gauges.dropped_log_lines),
-            ("fleetd_http_readers_cut_total", "Stalled readers that were cut.", self.cut_readers.get()),
-            ("fleetd_http_malformed_total", "Requests that were not well framed.", self.refused_requests.get()),
-            ("fleetd_http_capped_total", "Connections closed because a cap was reached.", self.capped_connections.get()),
-            ("fleetd_http_evicted_total", "Connections without a token that gave way.", self.evicted_connections.get()),
-            ("fleetd_http_starved_total", "Accepts that found no file descriptor.", self.starved_accepts.get()),
-            ("fleetd_http_unauthorized_total", "Requests without a valid token.", self.unauthorized.get()),
-            ("fleetd_http_forbidden_total", "Requests refused for their Host or Origin.", self.forbidden.get()),
+            (
+                "fleetd_events_published_total",
+                "Events published since the start.",
+                gauges.published,
+            ),
+            (
+                "fleetd_log_lines_dropped_total",
+                "Log lines dropped because the disk was slower.",
+                gauges.dropped_log_lines,
+            ),
+            (
+                "fleetd_http_readers_cut_total",
+                "Stalled readers that were cut.",
+                self.cut_readers.get(),
+            ),
+            (
+                "fleetd_http_malformed_total",
+                "Requests that were not well framed.",
+                self.refused_requests.get(),
+            ),
+            (
+                "fleetd_http_capped_total",
+                "Connections closed because a cap was reached.",
+                self.capped_connections.get(),
+            ),
+            (
+                "fleetd_http_evicted_total",
+                "Connections without a token that gave way.",
+                self.evicted_connections.get(),
+            ),
+            (
+                "fleetd_http_starved_total",
+                "Accepts that found no file descriptor.",
+                self.starved_accepts.get(),
+            ),
+            (
+                "fleetd_http_unauthorized_total",
+                "Requests without a valid token.",
+                self.unauthorized.get(),
+            ),
+            (
+                "fleetd_http_forbidden_total",
+                "Requests refused for their Host or Origin.",
+                self.forbidden.get(),
+            ),
             ("fleetd_http_panics_total", "Handlers that panicked.", self.panics.get()),
         ];
         for (name, help, value) in counters {
@@ -128,7 +164,11 @@ fn write_gauges(out: &mut String, gauges: &Gauges) {
         ("fleetd_journal_head", "Newest position of the journal.", gauges.journal_head),
         ("fleetd_journal_events", "Events that are held.", rows),
         ("fleetd_journal_bytes", "Bytes of encoded events that are held.", gauges.journal_bytes),
-        ("fleetd_journal_degraded", "1 while the journal cannot be written.", u64::from(gauges.journal_degraded)),
+        (
+            "fleetd_journal_degraded",
+            "1 while the journal cannot be written.",
+            u64::from(gauges.journal_degraded),
+        ),
         ("fleetd_subscriptions", "Open subscriptions.", gauges.subscriptions as u64),
         ("fleetd_ring_bytes", "Bytes of recent events in memory.", gauges.ring_bytes as u64),
         ("fleetd_ring_events", "Recent events in memory.", gauges.ring_events as u64),

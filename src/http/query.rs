@@ -79,7 +79,11 @@ mod tests {
 
     #[test]
     fn knows_its_names_and_decodes_its_values() {
-        let query = Query::parse("types=task.*%2Ccustom.%3E&follow=1&offset=12", &["types", "follow", "offset"]).unwrap();
+        let query = Query::parse(
+            "types=task.*%2Ccustom.%3E&follow=1&offset=12",
+            &["types", "follow", "offset"],
+        )
+        .unwrap();
         assert_eq!(query.get("types"), Some("task.*,custom.>"));
         assert!(query.flag("follow", false).unwrap());
         assert_eq!(query.number("offset").unwrap(), Some(12));

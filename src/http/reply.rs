@@ -29,11 +29,7 @@ pub fn json(status: StatusCode, value: &serde_json::Value) -> Response {
 
 /// An answer that goes on until `stream` ends or `until` is cancelled, which
 /// ends it cleanly: that is how shutdown and revocation reach every open stream.
-pub fn streamed<S>(
-    content_type: &'static str,
-    stream: S,
-    until: CancellationToken,
-) -> Response
+pub fn streamed<S>(content_type: &'static str, stream: S, until: CancellationToken) -> Response
 where
     S: Stream<Item = Bytes> + Send + 'static,
 {

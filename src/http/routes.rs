@@ -36,19 +36,14 @@ pub struct Route {
     pub target: Target,
 }
 
-const fn route(
-    method: Method,
-    pattern: &'static str,
-    access: Access,
-    target: Target,
-) -> Route {
+const fn route(method: Method, pattern: &'static str, access: Access, target: Target) -> Route {
     Route { method, pattern, access, target }
 }
 
 const READ: Access = Access::Bearer(Scope::Read);
 
 /// Everything that is served.
-pub const ROUTES: &[Route] = &[
+pub static ROUTES: &[Route] = &[
     route(Method::GET, "/healthz", Access::Public, Target::Health),
     route(Method::GET, "/metrics", READ, Target::Metrics),
     route(Method::GET, "/events", READ, Target::ReadEvents),
@@ -105,8 +100,7 @@ mod tests {
 
     #[test]
     fn only_the_bare_liveness_route_is_public() {
-        let public: Vec<_> =
-            ROUTES.iter().filter(|route| route.access == Access::Public).collect();
+        let public: Vec<_> = ROUTES.iter().filter(|route| route.access == Access::Public).collect();
         assert_eq!(public.len(), 1);
         assert_eq!((public[0].pattern, &public[0].method), ("/healthz", &Method::GET));
     }
@@ -127,7 +121,16 @@ mod tests {
 
     #[test]
     fn near_misses_are_nothing() {
-        for path in ["/", "", "/health", "/healthz/", "//healthz", "/tasks//output", "/tasks/a/b/output", "/Events"] {
+        for path in [
+            "/",
+            "",
+            "/health",
+            "/healthz/",
+            "//healthz",
+            "/tasks//output",
+            "/tasks/a/b/output",
+            "/Events",
+        ] {
             assert!(matches!(find(&Method::GET, path), Found::Nothing), "{path}");
         }
         assert!(matches!(find(&Method::PUT, "/events"), Found::WrongMethod));

@@ -99,9 +99,9 @@ pub async fn input(
     bytes: Bytes,
 ) -> Result<Response, Problem> {
     let query = Query::parse(query, &["offset", "end"])?;
-    let offset = query
-        .number("offset")?
-        .ok_or_else(|| Problem::invalid("offset is missing; it makes a repeated request harmless"))?;
+    let offset = query.number("offset")?.ok_or_else(|| {
+        Problem::invalid("offset is missing; it makes a repeated request harmless")
+    })?;
     let end = query.flag("end", false)?;
     let held = fleet
         .input(principal, task_id(id)?, offset, bytes, end)

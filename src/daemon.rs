@@ -1,0 +1,437 @@
+//! The daemon's life: claim, build, run, settle.
+//!
+//! Theory of operation: whoever holds the lock below HOME is the daemon; all
+//! else follows from that. Everything is built here and passed down. One loop
+//! waits for signals; a second one goes round the writer thread every second
+//! and feeds the service manager's watchdog from its return, so that a wedged
+//! writer is noticed by somebody who can act. At the end tasks go on, streams
+//! end, the journal is closed, and the runtime file is taken back.
+
+mod card;
+mod error;
+mod keep;
+mod lock;
+mod log;
+mod place;
+mod process;
+mod reload;
+mod service;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bus::{Bus, Feed};
+use crate::config::{self, Config, Paths};
+use crate::fleet::{Fleet, FleetOptions, Recovery};
+use crate::http::{Http, HttpOptions, Services};
+use crate::mcp::{Identity, Mcp};
+use crate::model::{NewEvent, Project, Timestamp};
+use crate::store::{Durability, OpenReport, Retention, Store, StoreError, StoreOptions};
+
+pub use error::DaemonError;
+
+use card::{Card, Facts};
+use lock::{Lock, LockError};
+use log::Logging;
+
+/// Time that requests are given at the end; streams end at once.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Time that everything at the end is given.
+const SETTLE: Duration = Duration::from_secs(4);
+
+/// How often housekeeping goes round.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long a latecomer waits for the daemon that lives to say who it is.
+const INTRODUCTION: Duration = Duration::from_millis(500);
+
+/// Where the settings come from.
+#[derive(Clone, Debug)]
+struct Source {
+    path: PathBuf,
+    /// A person named the file: then it has to be there.
+    named: bool,
+}
+
+/// The right to be the daemon: checked directories and the lock.
+struct Claim {
+    paths: Paths,
+    _lock: Lock,
+}
+
+/// A built daemon, listening.
+struct Daemon {
+    claim: Claim,
+    source: Source,
+    config: Config,
+    logging: Logging,
+    bus: Bus,
+    fleet: Fleet,
+    mcp: Mcp,
+    http: Http,
+    card: Card,
+    url: String,
+}
+
+/// Runs the daemon until it is told to stop. `config` is a file that a person named.
+///
+/// # Errors
+/// Why it could not start or go on; [`DaemonError::exit_code`] says it to scripts.
+pub fn run(config: Option<PathBuf>) -> Result<ExitCode, DaemonError> {
+    process::harden();
+    let paths = Paths::find()?;
+    let source =
+        Source { named: config.is_some(), path: config.unwrap_or_else(|| paths.config.clone()) };
+    let config = config::load(&source.path, source.named)?;
+    let claim = Claim::new(paths)?;
+    let logging = Logging::start(&claim.paths.logs(), &config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Two cores serve a thousand readers; more workers would only cost memory.
+        .worker_threads(2)
+        .thread_name("fleetd")
+        .enable_all()
+        .build()
+        .map_err(DaemonError::Runtime)?;
+    let outcome = runtime.block_on(async {
+        // Before anybody can see that we are here: an early signal is not lost.
+        let signals = Signals::new().map_err(DaemonError::Runtime)?;
+        match Daemon::build(claim, source, config, logging).await {
+            Ok(daemon) => daemon.run(signals).await,
+            Err(error) => {
+                tracing::error!(error = %error.chain(), "could not start");
+                Err(error)
+            }
+        }
+    });
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    outcome
+}
+
+impl Claim {
+    /// Checks the places and takes the lock. The lock comes first: whatever is
+    /// done to the state is done by one daemon only.
+    fn new(paths: Paths) -> Result<Self, DaemonError> {
+        place::directory(&paths.home)?;
+        let lock = match Lock::take(&paths.lock()) {
+            Ok(lock) => lock,
+            Err(LockError::Held { .. }) => return Err(already_running(&paths)),
+            Err(LockError::Place(error)) => return Err(error.into()),
+        };
+        for directory in [&paths.state, &paths.runtime, &paths.runs(), &paths.logs()] {
+            place::directory(directory)?;
+        }
+        for directory in [&paths.home, &paths.state, &paths.runtime] {
+            place::writable(directory)?;
+        }
+        Ok(Self { paths, _lock: lock })
+    }
+}
+
+/// Names the daemon that lives. It may have taken the lock just now, so it gets
+/// a moment to introduce itself.
+fn already_running(paths: &Paths) -> DaemonError {
+    let begun = Instant::now();
+    loop {
+        let pid = match Lock::take(&paths.lock()) {
+            Err(LockError::Held { pid }) => pid,
+            // It ended meanwhile, or the file is gone: the next start finds out.
+            _ => None,
+        };
+        let url = Card::read(paths).filter(|seen| Some(seen.pid) == pid).map(|seen| seen.url);
+        if url.is_some() || begun.elapsed() >= INTRODUCTION {
+            return DaemonError::AlreadyRunning { pid, url };
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+impl Daemon {
+    async fn build(
+        claim: Claim,
+        source: Source,
+        config: Config,
+        logging: Logging,
+    ) -> Result<Self, DaemonError> {
+        let paths = &claim.paths;
+        let started = Timestamp::now();
+        let (token, instance) = (keep::token(paths)?, keep::instance(paths)?);
+        let proof_key = keep::new_secret()?;
+        let (bus, report) = open_journal(paths, &config, &instance)?;
+        let (tcp, port) = keep::listen(paths, config.server.port).await?;
+        let unix = keep::listen_unix(paths)?;
+        let url = format!("http://127.0.0.1:{port}");
+        let options = FleetOptions {
+            runs: paths.runs(),
+            supervisor: std::env::current_exe().map_err(DaemonError::Runtime)?,
+            tasks: config.tasks.clone(),
+        };
+        let fleet = Fleet::new(options, bus.clone());
+        let recovery = fleet.recover().await?;
+        announce(&bus, &instance, &report, recovery).await?;
+        let identity = Identity {
+            version: env!("CARGO_PKG_VERSION"),
+            instance: instance.clone(),
+            started,
+            url: url.clone(),
+        };
+        let mcp = Mcp::new(identity, bus.clone(), fleet.clone());
+        let options = HttpOptions {
+            port,
+            token,
+            proof_key: proof_key.clone(),
+            server: config.server.clone(),
+            dropped_log_lines: logging.dropped_lines(),
+        };
+        let services = Services { bus: bus.clone(), fleet: fleet.clone(), mcp: mcp.clone() };
+        let http = Http::new(options, services);
+        http.tick(process::descriptors());
+        http.serve(tcp, unix);
+        let facts = Facts { instance: &instance, started, port, url: &url, proof_key: &proof_key };
+        let card = Card::write(paths, &facts)?;
+        Ok(Self { claim, source, config, logging, bus, fleet, mcp, http, card, url })
+    }
+
+    /// Serves until a signal ends it.
+    async fn run(mut self, mut signals: Signals) -> Result<ExitCode, DaemonError> {
+        let tracker = TaskTracker::new();
+        let closing = CancellationToken::new();
+        let keeper =
+            tracker.spawn(keep_house(self.bus.store().clone(), self.http.clone(), closing.clone()));
+        tracing::info!(url = %self.url, version = env!("CARGO_PKG_VERSION"), "ready");
+        service::ready(&format!("serving {}", self.url));
+        let mut keeper = std::pin::pin!(keeper);
+        let failure = loop {
+            tokio::select! {
+                heard = signals.next() => match heard {
+                    Heard::Reload => self.reload(),
+                    Heard::Stop(reason) => {
+                        tracing::info!(reason, "stopping; tasks go on");
+                        self.say_goodbye(reason).await;
+                        break None;
+                    }
+                },
+                ended = keeper.as_mut() => {
+                    let error = ended.ok().flatten().unwrap_or(StoreError::Closed);
+                    break Some(DaemonError::Store(error));
+                }
+            }
+        };
+        service::stopping();
+        closing.cancel();
+        tokio::select! {
+            () = self.settle() => {}
+            () = tokio::time::sleep(SETTLE) => tracing::warn!("did not settle in time"),
+            reason = signals.stop() => {
+                tracing::warn!(reason, "a second signal: stopping at once");
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        match failure {
+            Some(error) => {
+                tracing::error!(error = %error.chain(), "stopped because of the journal");
+                Err(error)
+            }
+            None => Ok(ExitCode::SUCCESS),
+        }
+    }
+
+    /// Takes new settings and a new token; whatever is wrong leaves the old in place.
+    fn reload(&mut self) {
+        match reload::read(&self.source.path, self.source.named, &self.claim.paths) {
+            Ok((config, token)) => {
+                reload::warn_of_restart(&self.config, &config);
+                self.http.replace_token(token);
+                self.http.reconfigure(&config.server);
+                self.fleet.reconfigure(config.tasks.clone());
+                self.logging.set_level(config.log.level);
+                self.config = config;
+                tracing::info!("took the configuration anew");
+                service::status(&format!("serving {}", self.url));
+            }
+            Err(error) => {
+                let error = error.chain();
+                tracing::error!(%error, "kept the old configuration");
+                service::status(&format!("kept the old configuration: {error}"));
+            }
+        }
+    }
+
+    /// Best effort and not for long: a wedged journal must not hold up the end.
+    async fn say_goodbye(&self, reason: &str) {
+        let data = json!({ "reason": reason, "running_tasks": self.fleet.open_tasks() });
+        let said = tokio::time::timeout(GRACE, say(&self.bus, vec![("fleet.stopping", data)]));
+        if !matches!(said.await, Ok(Ok(()))) {
+            tracing::warn!("fleet.stopping could not be written");
+        }
+    }
+
+    async fn settle(&self) {
+        self.mcp.close();
+        self.http.shutdown(GRACE).await;
+        self.fleet.close().await;
+        self.bus.store().close().await;
+        self.card.withdraw();
+        if let Some(socket) = self.claim.paths.socket() {
+            let _ = std::fs::remove_file(socket);
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn open_journal(
+    paths: &Paths,
+    config: &Config,
+    instance: &str,
+) -> Result<(Bus, OpenReport), DaemonError> {
+    let journal = &config.journal;
+    let options = StoreOptions {
+        dir: paths.state.clone(),
+        source: format!("fleetd/{instance}"),
+        retention: Retention {
+            rows: journal.max_events,
+            bytes: journal.max_mib.saturating_mul(1024 * 1024),
+            age: journal.max_age(),
+        },
+        durability: match journal.durability {
+            config::Durability::Full => Durability::Full,
+            config::Durability::Normal => Durability::Normal,
+        },
+    };
+    let feed = Feed::new(journal.ring_mib.saturating_mul(1024 * 1024));
+    let (store, report) = Store::open(options, feed.hook())?;
+    Ok((Bus::new(feed, store), report))
+}
+
+/// Tells the world that the daemon is there, and what it found after a crash.
+async fn announce(
+    bus: &Bus,
+    instance: &str,
+    report: &OpenReport,
+    recovery: Recovery,
+) -> Result<(), DaemonError> {
+    let mut events = Vec::new();
+    if report.unclean || report.regressed.is_some() {
+        let lost = report.regressed.as_ref().filter(|lost| lost.from <= lost.to);
+        let reason = if report.regressed.is_some() { "store_regressed" } else { "unclean_stop" };
+        let data = json!({
+            "reason": reason,
+            "lost_from": lost.map(|lost| lost.from),
+            "lost_to": lost.map(|lost| lost.to),
+            "adopted_tasks": recovery.adopted,
+            "settled_tasks": recovery.settled,
+            "unknown_tasks": recovery.unknown,
+        });
+        tracing::warn!(reason, ?recovery, "the last daemon did not end cleanly");
+        events.push(("fleet.recovered", data));
+    }
+    let data = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "instance": instance,
+        "pid": std::process::id(),
+    });
+    events.push(("fleet.started", data));
+    match say(bus, events).await {
+        // A full disk leaves reading and deleting; the daemon is there for that (R48).
+        Err(error @ (StoreError::Full { .. } | StoreError::Degraded)) => {
+            tracing::error!(%error, "started, but events cannot be written");
+            Ok(())
+        }
+        result => Ok(result?),
+    }
+}
+
+async fn say(bus: &Bus, events: Vec<(&'static str, serde_json::Value)>) -> Result<(), StoreError> {
+    let project = Project::default_project();
+    let write = move |tx: &mut crate::store::Tx<'_>| -> Result<(), StoreError> {
+        for (topic, data) in events {
+            let event = NewEvent::own(topic, "fleet", project.clone(), data)
+                .map_err(crate::model::EventError::from)?;
+            tx.append(event)?;
+        }
+        Ok(())
+    };
+    bus.store().write(write).await
+}
+
+/// Goes round the writer thread every second and feeds the watchdog from its
+/// return. Ends only with what a daemon cannot go on with.
+async fn keep_house(store: Store, http: Http, closing: CancellationToken) -> Option<StoreError> {
+    let watchdog = service::watchdog();
+    let pace = watchdog.map_or(TICK, |half| half.min(TICK));
+    let mut interval = tokio::time::interval(pace);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = closing.cancelled() => return None,
+            _ = interval.tick() => {}
+        }
+        http.tick(process::descriptors());
+        match store.tick().await {
+            Ok(()) => failing = false,
+            Err(error) if is_fatal(&error) => return Some(error),
+            Err(error) => {
+                if !failing {
+                    tracing::error!(%error, "housekeeping of the journal failed");
+                }
+                failing = true;
+            }
+        }
+        // Also after a failure: the loop goes round, which is what is watched.
+        if watchdog.is_some() {
+            service::alive();
+        }
+    }
+}
+
+/// What ends the daemon with exit code 5, so that somebody looks at the journal.
+fn is_fatal(error: &StoreError) -> bool {
+    matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Closed)
+}
+
+/// What a signal asks for.
+enum Heard {
+    Stop(&'static str),
+    Reload,
+}
+
+/// The signals that are listened to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Heard {
+        tokio::select! {
+            _ = self.terminate.recv() => Heard::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Heard::Stop("SIGINT"),
+            _ = self.hangup.recv() => Heard::Reload,
+        }
+    }
+
+    /// The next signal that means to stop.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            if let Heard::Stop(name) = self.next().await {
+                return name;
+            }
+        }
+    }
+}
