@@ -15,6 +15,8 @@ mod events;
 mod link;
 mod output;
 mod runtime;
+#[cfg(test)]
+mod tests;
 mod tools;
 
 use std::time::Duration;
@@ -77,7 +79,8 @@ impl Client {
     /// [`ClientError::NotRunning`], [`ClientError::Frozen`] or
     /// [`ClientError::Impostor`], among others.
     pub async fn healthz(&self) -> Result<Daemon, ClientError> {
-        let link = self.link().await?;
+        // The token is not needed for this: `token rotate` mends a damaged one.
+        let link = Link::open(&self.paths, self.patience, &self.loops).await?;
         Ok(Daemon { pid: link.pid() })
     }
 
@@ -131,6 +134,8 @@ impl Client {
 
     /// A fresh connection to a daemon that has just answered.
     async fn link(&self) -> Result<Link, ClientError> {
-        Link::open(&self.paths, self.patience, &self.loops).await
+        let mut link = Link::open(&self.paths, self.patience, &self.loops).await?;
+        link.authorize(&self.paths)?;
+        Ok(link)
     }
 }

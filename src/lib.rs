@@ -7,6 +7,7 @@
 //! holds the source to them.
 
 pub mod bus;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod daemon;

@@ -15,9 +15,13 @@ pub enum ClientError {
     #[error("fleetd{} is frozen: it took the connection but did not answer within {} s{}",
         pid_in_brackets(.pid), .waited.as_secs(), way_out(.pid))]
     Frozen { pid: Option<i32>, waited: Duration },
-    #[error("port {port} is held by a program that is not your fleetd, so nothing secret was sent to it; start fleetd with `fleetctl up`")]
+    #[error(
+        "port {port} is held by a program that is not your fleetd, so nothing secret was sent to it; start fleetd with `fleetctl up`"
+    )]
     Impostor { port: u16 },
-    #[error("the socket '{path}' belongs to user id {uid}, not to you, so nothing was sent to it; remove it")]
+    #[error(
+        "the socket '{path}' belongs to user id {uid}, not to you, so nothing was sent to it; remove it"
+    )]
     ForeignSocket { path: PathBuf, uid: u32 },
     #[error("cannot connect to '{path}'")]
     Socket {
@@ -37,7 +41,12 @@ pub enum ClientError {
     /// The connection ended before the answer did: what was asked for may have happened.
     #[error("the connection to fleetd was lost before it had answered")]
     Cut(#[source] hyper::Error),
-    #[error("fleetd answered something this fleetctl does not understand: {0}; compare `fleetctl version`")]
+    /// The same, but in good order: fleetd goes down, or gave the answer up.
+    #[error("fleetd ended its answer before the result")]
+    Ended,
+    #[error(
+        "fleetd answered something this fleetctl does not understand: {0}; compare `fleetctl version`"
+    )]
     Protocol(String),
 }
 
@@ -54,9 +63,11 @@ fn way_out(pid: &Option<i32>) -> String {
 impl ClientError {
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::NotRunning | Self::Frozen { .. } | Self::Impostor { .. } | Self::Cut(_) => {
-                ErrorCode::Unavailable
-            }
+            Self::NotRunning
+            | Self::Frozen { .. }
+            | Self::Impostor { .. }
+            | Self::Cut(_)
+            | Self::Ended => ErrorCode::Unavailable,
             Self::ForeignSocket { .. } => ErrorCode::Forbidden,
             Self::Token { .. } => ErrorCode::Unauthorized,
             Self::Refused { code, .. } => *code,
@@ -66,10 +77,19 @@ impl ClientError {
         }
     }
 
+    /// Whether it is not known what became of the request.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Cut(_) | Self::Ended)
+    }
+
     /// Whether the same request may succeed by itself a little later.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::NotRunning | Self::Frozen { .. } | Self::Impostor { .. } | Self::Cut(_) => true,
+            Self::NotRunning
+            | Self::Frozen { .. }
+            | Self::Impostor { .. }
+            | Self::Cut(_)
+            | Self::Ended => true,
             // A daemon that has just been killed leaves all sorts of half-open ends.
             Self::Socket { .. } | Self::RuntimeFile { .. } => true,
             Self::Refused { code, .. } => matches!(

@@ -197,7 +197,8 @@ mod tests {
             name: Some("me".into()),
             ..EventQuery::default()
         };
-        let filter = "/events?signals=0&types=task.%2A%2Ccustom.%3E&subject=a%20b%26c%3D%C3%A4&as=me";
+        let filter =
+            "/events?signals=0&types=task.%2A%2Ccustom.%3E&subject=a%20b%26c%3D%C3%A4&as=me";
         assert_eq!(query.path(true), format!("{filter}&since=0000002a%3A7"));
         assert_eq!(query.path(false), filter);
     }

@@ -36,8 +36,16 @@ pub(super) struct Link {
 struct Peer {
     pid: Option<i32>,
     host: String,
-    /// Only on TCP: the socket's owner needs none.
-    token: Option<Secret>,
+    entry: Entry,
+}
+
+/// What lets a request in.
+enum Entry {
+    /// The kernel has told the daemon who we are.
+    Socket,
+    /// On TCP, before and after the token was read.
+    Nothing,
+    Token(Secret),
 }
 
 impl Link {
@@ -48,11 +56,11 @@ impl Link {
         loops: &TaskTracker,
     ) -> Result<Self, ClientError> {
         if let Some(path) = paths.socket()
-            && let Some((stream, pid)) = connect_socket(path, patience).await?
+            && let Some((stream, pid)) = connect_socket(path, our_uid(), patience).await?
         {
             let sender = handshake(stream, loops).await?;
             // The guard wants a loopback name; the port means nothing here.
-            let peer = Peer { pid, host: "localhost".to_owned(), token: None };
+            let peer = Peer { pid, host: "localhost".to_owned(), entry: Entry::Socket };
             let mut link = Self { sender, peer };
             link.answers("/healthz", patience).await?;
             return Ok(link);
@@ -74,10 +82,18 @@ impl Link {
         };
         let sender = handshake(stream, loops).await?;
         let host = format!("127.0.0.1:{}", file.port);
-        let mut link = Self { sender, peer: Peer { pid: Some(file.pid), host, token: None } };
+        let peer = Peer { pid: Some(file.pid), host, entry: Entry::Nothing };
+        let mut link = Self { sender, peer };
         link.prove(&file, patience).await?;
-        link.peer.token = Some(runtime::read_token(paths)?);
         Ok(link)
+    }
+
+    /// Takes up the token, where one is needed. The daemon has proved itself by now.
+    pub fn authorize(&mut self, paths: &Paths) -> Result<(), ClientError> {
+        if matches!(self.peer.entry, Entry::Nothing) {
+            self.peer.entry = Entry::Token(runtime::read_token(paths)?);
+        }
+        Ok(())
     }
 
     pub fn pid(&self) -> Option<i32> {
@@ -91,9 +107,11 @@ impl Link {
             .uri(path)
             .header(HOST, &self.peer.host)
             .header(USER_AGENT, concat!("fleetctl/", env!("CARGO_PKG_VERSION")));
-        match &self.peer.token {
-            Some(token) => request.header(AUTHORIZATION, format!("Bearer {}", token.as_str())),
-            None => request,
+        match &self.peer.entry {
+            Entry::Token(token) => {
+                request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()))
+            }
+            Entry::Socket | Entry::Nothing => request,
         }
     }
 
@@ -164,9 +182,15 @@ impl Link {
     }
 }
 
-/// Connects to the socket and asks the kernel who listens. `None` if nobody does.
-async fn connect_socket(
+fn our_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// Connects to the socket and asks the kernel who listens: it has to be `owner`.
+/// `None` if nobody listens.
+pub(super) async fn connect_socket(
     path: PathBuf,
+    owner: u32,
     patience: Duration,
 ) -> Result<Option<(UnixStream, Option<i32>)>, ClientError> {
     use std::io::ErrorKind;
@@ -182,10 +206,9 @@ async fn connect_socket(
         }
         Err(_) => return Err(frozen(None, patience)),
     };
-    let peer = stream
-        .peer_cred()
-        .map_err(|source| ClientError::Socket { path: path.clone(), source })?;
-    if peer.uid() != nix::unistd::geteuid().as_raw() {
+    let peer =
+        stream.peer_cred().map_err(|source| ClientError::Socket { path: path.clone(), source })?;
+    if peer.uid() != owner {
         return Err(ClientError::ForeignSocket { path, uid: peer.uid() });
     }
     Ok(Some((stream, peer.pid())))

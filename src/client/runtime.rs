@@ -68,8 +68,7 @@ impl RuntimeFile {
     /// Reads the file that `~/.fleetd/fleetd.json` points to.
     pub(super) fn read(paths: &Paths) -> Result<Self, ClientError> {
         let path = paths.pointer();
-        let unusable =
-            |problem: String| ClientError::RuntimeFile { path: path.clone(), problem };
+        let unusable = |problem: String| ClientError::RuntimeFile { path: path.clone(), problem };
         let text = match read_private(&path) {
             Ok(text) => text,
             Err(Unusable::Missing) => return Err(ClientError::NotRunning),
@@ -113,7 +112,9 @@ pub(super) fn read_token(paths: &Paths) -> Result<Secret, ClientError> {
     })?;
     let token = text.trim();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(unusable("it holds no token; make one with `fleetctl token rotate`".to_owned()));
+        return Err(unusable(
+            "it holds no token; make one with `fleetctl token rotate`".to_owned(),
+        ));
     }
     Ok(Secret(token.to_owned()))
 }

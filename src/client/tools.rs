@@ -95,10 +95,7 @@ async fn response_of_stream(mut body: Incoming) -> Result<Value, ClientError> {
             }
         }
     }
-    Err(ClientError::Refused {
-        code: ErrorCode::Unavailable,
-        message: "fleetd ended the answer before its result; it may be going down".to_owned(),
-    })
+    Err(ClientError::Ended)
 }
 
 /// Takes the typed result out of a JSON-RPC response.
