@@ -28,6 +28,10 @@ mod shared;
 mod space;
 mod state;
 mod tasks;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod tx;
 mod upkeep;
 mod wal;
