@@ -32,9 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{
-    ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp,
-};
+use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp};
 use crate::store::StoreError;
 
 pub use spec::{CommandSpec, Program, Stdin};

@@ -111,7 +111,10 @@ pub fn signal_tree(leader: Option<u32>, signal: Signal) {
     if let Some(leader) = leader.and_then(|leader| i32::try_from(leader).ok()) {
         send(-leader);
     }
-    descendants(std::process::id()).into_iter().filter_map(|pid| pid.try_into().ok()).for_each(send);
+    descendants(std::process::id())
+        .into_iter()
+        .filter_map(|pid| pid.try_into().ok())
+        .for_each(send);
 }
 
 /// Closes every descriptor but 0 to 2: whatever leaked into the daemon from its

@@ -16,9 +16,14 @@ const OPEN: [TaskState; 3] = [TaskState::Queued, TaskState::Starting, TaskState:
 /// What a run directory says about an open task.
 enum Found {
     /// Waits; its place in the order of arrival.
-    Waiting { order: u64, open_stdin: bool },
+    Waiting {
+        order: u64,
+        open_stdin: bool,
+    },
     /// It runs, or has ended in a way that its own loop handles.
-    Runs { open_stdin: bool },
+    Runs {
+        open_stdin: bool,
+    },
     Ended(Box<Outcome>),
 }
 
@@ -46,8 +51,8 @@ impl Inner {
         let dir = self.run_dir(run);
         let (state, of) = (task.state, dir.clone());
         let found = blocking(move || look(&of, state)).await;
-        let found = found
-            .map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
+        let found =
+            found.map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
         match found {
             Found::Ended(outcome) => {
                 self.settle(&task, *outcome, recovery).await?;
@@ -93,10 +98,9 @@ impl Inner {
 fn look(dir: &RunDir, state: TaskState) -> std::io::Result<Found> {
     if state == TaskState::Queued {
         return Ok(match dir.plan() {
-            Ok(plan) => Found::Waiting {
-                order: plan.order,
-                open_stdin: plan.stdin == StdinKind::Open,
-            },
+            Ok(plan) => {
+                Found::Waiting { order: plan.order, open_stdin: plan.stdin == StdinKind::Open }
+            }
             Err(error) => {
                 let detail = format!("never started: its plan is lost ({error})");
                 Found::Ended(Box::new(never_began(detail)))

@@ -69,10 +69,9 @@ impl Inner {
         let open: HashSet<RunId> =
             tasks.iter().filter(|task| !task.state.is_terminal()).filter_map(|t| t.run).collect();
         let runs = self.runs.clone();
-        let listed = blocking(move || list(&runs)).await.map_err(|source| FleetError::Run {
-            path: self.runs.clone(),
-            source,
-        })?;
+        let listed = blocking(move || list(&runs))
+            .await
+            .map_err(|source| FleetError::Run { path: self.runs.clone(), source })?;
         let mut held: u64 = 0;
         // Newest first: run ids are in order of time.
         for entry in listed.into_iter().rev().filter(|entry| !open.contains(&entry.run)) {

@@ -11,9 +11,7 @@ use super::plan::StdinKind;
 use super::rundir::Input as RunInput;
 use super::state::{self, Input};
 use super::{CommandSpec, FleetError, Inner, Stdin};
-use crate::model::{
-    Principal, PrincipalId, RunId, Scope, Task, TaskId, TaskState, Timestamp,
-};
+use crate::model::{Principal, PrincipalId, RunId, Scope, Task, TaskId, TaskState, Timestamp};
 use crate::store::StoreError;
 
 /// What a stop may take beyond the grace between TERM and KILL.
@@ -32,10 +30,9 @@ impl Inner {
     ) -> Result<Task, FleetError> {
         let member = resolve(spec.member.as_deref())?;
         let settings = self.settings();
-        let taken =
-            self.book().take(settings.concurrency, settings.max_queued, now_us());
-        let (place, order) = taken
-            .map_err(|queued| FleetError::QueueFull { member: member.to_owned(), queued })?;
+        let taken = self.book().take(settings.concurrency, settings.max_queued, now_us());
+        let (place, order) =
+            taken.map_err(|queued| FleetError::QueueFull { member: member.to_owned(), queued })?;
         let run = RunId::random();
         let stored = self.store_new(principal, member, &spec, run, place, order).await;
         match stored {
@@ -199,8 +196,7 @@ impl Inner {
 
 /// A foreign task looks like an absent one.
 fn may_see(principal: &Principal, task: &Task) -> bool {
-    principal.sees(&task.project)
-        && (principal.id == task.principal || principal.may(Scope::Admin))
+    principal.sees(&task.project) && (principal.id == task.principal || principal.may(Scope::Admin))
 }
 
 fn new_task(

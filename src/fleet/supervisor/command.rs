@@ -82,10 +82,9 @@ fn explain(plan: &Plan, error: &std::io::Error) -> String {
         ErrorKind::NotFound => format!(
             "there is no program '{program}' on the PATH it was given, or the interpreter it names"
         ),
-        ErrorKind::PermissionDenied => format!(
-            "'{program}' may not be executed, or the folder '{}' not entered",
-            plan.folder
-        ),
+        ErrorKind::PermissionDenied => {
+            format!("'{program}' may not be executed, or the folder '{}' not entered", plan.folder)
+        }
         ErrorKind::ArgumentListTooLong => {
             String::from("its arguments and environment are too long together")
         }

@@ -55,8 +55,7 @@ impl Feed {
 
     /// What to wait for. Without pending bytes only the other end's closing.
     pub fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        let flags =
-            if self.pending.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+        let flags = if self.pending.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
         Some((self.pipe.as_fd(), flags))
     }
 
