@@ -20,6 +20,7 @@ use warp::{Filter, Rejection};
 use super::auth::{Caller, hex};
 use super::connection::Peer;
 use super::guard::Transport;
+use super::metrics::Metrics;
 use super::problem::Problem;
 use super::query::{self, Query};
 use super::reply::{self, Response};
@@ -78,9 +79,6 @@ fn admit(
     if matches!(method, Method::OPTIONS | Method::TRACE | Method::CONNECT) {
         return Err(wrong_method());
     }
-    if query::carries_token(&query) {
-        return Err(Problem::unauthorized());
-    }
     let found = routes::find(&method, path);
     let (route, id) = match found {
         Found::Route(route @ Route { access: Access::Public, .. }, id) => {
@@ -101,6 +99,9 @@ fn admit(
     };
     // Who has no token learns nothing about routes, not even which there are.
     let caller = authenticate(context, peer, &headers).ok_or_else(Problem::unauthorized)?;
+    if query::carries_token(&query) {
+        return Err(Problem::invalid("a token must not stand in an address; it would be kept"));
+    }
     let Some(route) = route else {
         return Err(match found {
             Found::WrongMethod => wrong_method(),
@@ -143,7 +144,7 @@ fn wrong_method() -> Problem {
     )
 }
 
-/// Runs the handler. A panic in it is this request's failure and nobody else's.
+/// Runs the handler and notes how long its answer took to begin.
 async fn perform<S, B>(call: Call, body: S) -> Response
 where
     S: Stream<Item = Result<B, warp::Error>> + Send,
@@ -151,21 +152,29 @@ where
 {
     let context = Arc::clone(&call.context);
     let (route, begun) = (call.route, call.begun);
-    let handled = AssertUnwindSafe(handle(call, body)).catch_unwind().await;
-    let response = match handled {
-        Ok(Ok(response)) => response,
-        Ok(Err(problem)) => problem.response(),
-        Err(_panic) => {
-            context.metrics.panics.add();
-            tracing::error!(route = route.pattern, "a handler panicked");
-            Problem::new(ErrorCode::Internal, "fleetd has a defect; its log says where").response()
-        }
-    };
+    let answered = survive(&context.metrics, route.pattern, handle(call, body)).await;
+    let response = answered.unwrap_or_else(|problem| problem.response());
     let took = begun.elapsed();
     context.metrics.latency.observe(took);
     let status = response.status().as_u16();
     tracing::debug!(method = %route.method, route = route.pattern, status, ?took, "answered");
     response
+}
+
+/// A panic in a handler is that request's failure and nobody else's (R37).
+async fn survive<T>(
+    metrics: &Metrics,
+    route: &'static str,
+    handled: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    match AssertUnwindSafe(handled).catch_unwind().await {
+        Ok(result) => result,
+        Err(_panic) => {
+            metrics.panics.add();
+            tracing::error!(route, "a handler panicked");
+            Err(Problem::new(ErrorCode::Internal, "fleetd has a defect; its log says where"))
+        }
+    }
 }
 
 async fn handle<S, B>(call: Call, body: S) -> Result<Response, Problem>
@@ -290,6 +299,19 @@ fn refuse(context: &Context, rejection: &Rejection) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_one_requests_failure_and_is_counted() {
+        let metrics = Metrics::default();
+        let handled = async {
+            tokio::task::yield_now().await;
+            let none: Option<()> = None;
+            Ok::<_, Problem>(none.unwrap())
+        };
+        let problem = survive(&metrics, "/events", handled).await.unwrap_err();
+        assert_eq!((problem.status.as_u16(), problem.code), (500, ErrorCode::Internal));
+        assert_eq!(metrics.panics.get(), 1);
+    }
 
     #[test]
     fn a_proof_is_bound_to_key_challenge_and_port() {

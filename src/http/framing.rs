@@ -26,6 +26,7 @@ pub struct Framing {
     state: State,
     line: Vec<u8>,
     head: Head,
+    requests: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,10 +68,24 @@ impl Framing {
         Ok(())
     }
 
+    /// Requests that have arrived whole.
+    pub fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Whether the bytes so far end with a whole request.
+    pub fn is_between_requests(&self) -> bool {
+        self.state == State::RequestLine && self.line.is_empty()
+    }
+
     fn skip<'a>(&mut self, bytes: &'a [u8], left: u64, state: fn(u64) -> State) -> &'a [u8] {
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         let left = left - taken as u64;
-        self.state = if left == 0 { State::RequestLine } else { state(left) };
+        if left == 0 {
+            self.request_ended();
+        } else {
+            self.state = state(left);
+        }
         &bytes[taken..]
     }
 
@@ -163,15 +178,15 @@ impl Framing {
         if self.head.hosts != 1 {
             return Err(Violation::Malformed("there has to be one Host header"));
         }
-        self.state = match (self.head.chunked, self.head.length) {
+        let head = std::mem::take(&mut self.head);
+        match (head.chunked, head.length) {
             (true, Some(_)) => {
                 return Err(Violation::Malformed("Content-Length beside Transfer-Encoding"));
             }
-            (true, None) => State::ChunkLine,
-            (false, Some(length)) if length > 0 => State::Body(length),
-            _ => State::RequestLine,
-        };
-        self.head = Head::default();
+            (true, None) => self.state = State::ChunkLine,
+            (false, Some(length)) if length > 0 => self.state = State::Body(length),
+            _ => self.request_ended(),
+        }
         Ok(())
     }
 
@@ -191,6 +206,7 @@ impl Framing {
     fn request_ended(&mut self) {
         self.state = State::RequestLine;
         self.head = Head::default();
+        self.requests += 1;
     }
 }
 
@@ -201,8 +217,14 @@ fn check_request_line(line: &[u8]) -> Checked {
     if parts.next().is_some() || method.is_none_or(<[u8]>::is_empty) {
         return Err(Violation::Malformed("the request line does not have three parts"));
     }
-    if !target.is_some_and(|target| target.starts_with(b"/")) {
+    let Some(target) = target.filter(|target| target.starts_with(b"/")) else {
         return Err(Violation::Malformed("the request target has to be a path"));
+    };
+    // RFC 3986, section 2: these and bytes outside of ASCII have to be encoded.
+    if target.iter().any(|byte| !byte.is_ascii() || b"\"<>\\^`{|}#".contains(byte)) {
+        return Err(Violation::Malformed(
+            "the request target has a character that has to be percent-encoded, such as > as %3E",
+        ));
     }
     match version {
         Some(b"HTTP/1.1" | b"HTTP/1.0") => Ok(()),
@@ -243,6 +265,7 @@ mod tests {
         "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+        "GET /events?types=a.> HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\nHost: a\n\n",
         "GET / HTTP/1.1\r\nHost: a\0\r\n\r\n",
@@ -263,8 +286,8 @@ mod tests {
                 for part in text.as_bytes().chunks(size) {
                     assert_eq!(framing.feed(part), Ok(()), "{text}");
                 }
-                assert!(framing.line.is_empty(), "{text}");
-                assert_eq!(framing.state, State::RequestLine, "{text}");
+                assert!(framing.is_between_requests(), "{text}");
+                assert_eq!(framing.requests() as usize, text.matches("HTTP/1").count(), "{text}");
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -15,6 +15,10 @@ use super::metrics::Metrics;
 /// How long a reader may take nothing before it is cut (R16 allows 30 s).
 pub const STALL: Duration = Duration::from_secs(20);
 
+/// How long a peer that has stopped sending may wait for its answer to begin.
+/// It may as well be gone, and then nobody should work for it any more.
+const HALF_CLOSED: Duration = Duration::from_secs(3);
+
 /// Wraps a socket. It is cut when its reader takes nothing for [`STALL`], and
 /// when its bytes are not well-framed HTTP/1.
 pub struct Guarded<T> {
@@ -25,11 +29,28 @@ pub struct Guarded<T> {
     /// an idle connection pays nothing for it.
     stalled: Option<Pin<Box<Sleep>>>,
     refused: bool,
+    /// Requests that had arrived when an answer last left.
+    answered: u64,
+    half: Option<Half>,
+}
+
+/// The peer has said its last word and waits for the answer.
+struct Half {
+    patience: Pin<Box<Sleep>>,
+    reader: Waker,
 }
 
 impl<T> Guarded<T> {
     pub fn new(socket: T, metrics: Arc<Metrics>) -> Self {
-        Self { socket, framing: Framing::default(), metrics, stalled: None, refused: false }
+        Self {
+            socket,
+            framing: Framing::default(),
+            metrics,
+            stalled: None,
+            refused: false,
+            answered: 0,
+            half: None,
+        }
     }
 
     /// Passes a write's outcome on, and the error once it has stalled too long.
@@ -40,10 +61,11 @@ impl<T> Guarded<T> {
     ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(result) = outcome {
             self.stalled = None;
-            // The kernel's TCP_USER_TIMEOUT says the same of a peer that is gone or full.
-            if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-                self.cut();
+            self.answered = self.framing.requests();
+            if let Some(half) = self.half.take() {
+                half.reader.wake();
             }
+            self.note_timeout(result.as_ref().err());
             return Poll::Ready(result);
         }
         let stalled = self
@@ -52,6 +74,31 @@ impl<T> Guarded<T> {
         ready!(stalled.as_mut().poll(context));
         self.cut();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the reader has stalled")))
+    }
+
+    /// hyper takes the end of what a peer sends for the end of the peer. Many
+    /// small clients stop sending and then wait: they are given their answer's
+    /// beginning first. A stream that has begun ends at once, so that nobody
+    /// works on for a reader who is gone.
+    fn ended(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let waits = self.framing.is_between_requests() && self.framing.requests() > self.answered;
+        if !waits {
+            return Poll::Ready(Ok(()));
+        }
+        let half = self.half.get_or_insert_with(|| Half {
+            patience: Box::pin(tokio::time::sleep(HALF_CLOSED)),
+            reader: context.waker().clone(),
+        });
+        half.reader.clone_from(context.waker());
+        half.patience.as_mut().poll(context).map(Ok)
+    }
+
+    /// The kernel's TCP_USER_TIMEOUT says so of a peer that is gone or full, to
+    /// whoever reads or writes next.
+    fn note_timeout(&self, error: Option<&io::Error>) {
+        if error.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            self.cut();
+        }
     }
 
     fn cut(&self) {
@@ -99,7 +146,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<T> {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
+        let outcome = ready!(Pin::new(&mut self.socket).poll_read(context, buffer));
+        self.note_timeout(outcome.as_ref().err());
+        outcome?;
+        if buffer.filled().len() == before {
+            return self.ended(context);
+        }
         match self.framing.feed(&buffer.filled()[before..]) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(violation) => {
@@ -176,6 +228,22 @@ mod tests {
         let (written, ()) = tokio::join!(guarded.write_all(&[0; 64]), slow);
         written.unwrap();
         assert_eq!(metrics.cut_readers.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_request_is_not_the_end_of_its_sender() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let mut guarded = Guarded::new(ours, Arc::new(Metrics::default()));
+        theirs.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let mut seen = [0; 100];
+        assert!(guarded.read(&mut seen).await.unwrap() > 0);
+        let begun = Instant::now();
+        let early = tokio::time::timeout(Duration::from_secs(1), guarded.read(&mut seen));
+        assert!(early.await.is_err(), "the end was told before the answer");
+        guarded.write_all(b"HTTP/1.1 200 OK\r\n").await.unwrap();
+        assert_eq!(guarded.read(&mut seen).await.unwrap(), 0);
+        assert!(begun.elapsed() < HALF_CLOSED);
     }
 
     #[tokio::test]

@@ -69,8 +69,9 @@ impl<'a> Query<'a> {
 /// Whether a query tries to carry a token. Such a request is refused whatever
 /// else it says, and its query is never logged: a URL ends up in histories.
 pub fn carries_token(raw: &str) -> bool {
-    form_urlencoded::parse(raw.as_bytes())
-        .any(|(name, _)| matches!(name.as_ref(), "token" | "access_token" | "authorization"))
+    form_urlencoded::parse(raw.as_bytes()).any(|(name, _)| {
+        matches!(name.as_ref(), "token" | "access_token" | "bearer" | "authorization")
+    })
 }
 
 #[cfg(test)]
