@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::show;
-use super::{Cx, Outcome, exit, table};
-use crate::client::{Backoff, EventQuery, Incoming};
+use super::place::Place;
+use super::{Cx, Outcome, exit, follow, show, table};
+use crate::client::Backoff;
 use crate::model::{Cursor, Pattern, TOPICS};
 use crate::wire::tools::{
     EventsResult, FleetStatus, GapView, ListEvents, NoArguments, WaitForEvents,
@@ -31,7 +31,7 @@ pub struct Events {
     command: Option<EventCommand>,
     /// Begin after this cursor; 0 is the oldest event held.
     #[arg(long, value_name = "CURSOR", value_parser = cursor)]
-    since: Option<String>,
+    pub since: Option<String>,
     /// Go on with what happens, through restarts of the daemon.
     #[arg(short, long)]
     follow: bool,
@@ -40,19 +40,19 @@ pub struct Events {
     wait: bool,
     /// Have the daemon keep my place under this name; the next call continues there.
     #[arg(long = "as", value_name = "NAME")]
-    name: Option<String>,
+    pub name: Option<String>,
     /// Only these types: task.completed, task.*, custom.>; several with commas.
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', value_parser = pattern)]
-    types: Vec<String>,
+    pub types: Vec<String>,
     /// Only events about this, such as task/ID.
     #[arg(long)]
-    subject: Option<String>,
+    pub subject: Option<String>,
     /// With --wait: give up after so many seconds, with exit status 1.
     #[arg(long, value_name = "SECONDS", requires = "wait")]
     timeout: Option<u64>,
     /// Print one CloudEvent per line.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,7 +88,7 @@ impl Events {
     pub async fn handle(self, cx: &Cx) -> Outcome {
         match self.command {
             Some(EventCommand::Topics { json }) => topics(cx, json),
-            None if self.follow => self.follow(cx).await,
+            None if self.follow => follow::follow(&self, cx).await,
             None if self.wait => self.wait(cx).await,
             None => self.list(cx).await,
         }
@@ -96,22 +96,27 @@ impl Events {
 
     async fn list(self, cx: &Cx) -> Outcome {
         let everything = self.since.is_some() || self.name.is_some();
+        let mut place = Place::new(&cx.client, self.name.as_deref());
         let mut arguments = ListEvents {
             types: self.types.clone(),
             subject: self.subject.clone(),
             since: self.since.clone(),
-            name: self.name.clone(),
-            limit: if everything { PAGE } else { NEWEST },
+            name: self.name.clone().filter(|_| self.since.is_none()),
+            limit: if self.since.is_some() { PAGE } else { NEWEST },
         };
         let mut seen = false;
         loop {
             let page: EventsResult = cx.client.call_tool("list_events", &arguments).await?;
+            if arguments.name.take().is_some() {
+                place.found(&page).await?;
+            }
             seen |= !page.events.is_empty();
-            self.print_page(cx, &page)?;
+            self.print_page(cx, &page, &mut place).await?;
             if !everything || !page.more {
                 break;
             }
             arguments.since = Some(page.cursor);
+            arguments.limit = PAGE;
         }
         if !seen {
             cx.out.hint("no events; `fleetctl events --follow` waits for some");
@@ -122,7 +127,8 @@ impl Events {
     async fn wait(self, cx: &Cx) -> Outcome {
         let deadline = self.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let spinner = cx.out.spinner("waiting for an event");
-        let mut since = self.place(cx).await?;
+        let mut place = Place::new(&cx.client, self.name.as_deref());
+        let mut since = self.start(cx, &mut place).await?;
         let mut backoff = Backoff::default();
         loop {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -130,21 +136,20 @@ impl Events {
             let arguments = WaitForEvents {
                 types: self.types.clone(),
                 subject: self.subject.clone(),
-                since: since.clone(),
-                name: self.name.clone(),
+                since: Some(since.clone()),
+                name: None,
                 timeout_s: left_s.min(WAIT_S),
                 limit: PAGE,
             };
             match cx.client.call_tool::<_, EventsResult>("wait_for_events", &arguments).await {
+                Ok(page) if page.events.is_empty() && page.gap.is_none() => {
+                    since = page.cursor;
+                    backoff = Backoff::default();
+                }
                 Ok(page) => {
-                    if page.events.is_empty() && page.gap.is_none() {
-                        since = Some(page.cursor);
-                        backoff = Backoff::default();
-                    } else {
-                        spinner.finish_and_clear();
-                        self.print_page(cx, &page)?;
-                        return Ok(exit::OK);
-                    }
+                    spinner.finish_and_clear();
+                    self.print_page(cx, &page, &mut place).await?;
+                    return Ok(exit::OK);
                 }
                 Err(error) if error.is_passing() => {
                     backoff.grow();
@@ -159,66 +164,53 @@ impl Events {
         }
     }
 
-    async fn follow(self, cx: &Cx) -> Outcome {
-        let query = EventQuery {
-            types: self.types.clone(),
-            subject: self.subject.clone(),
-            severity: None,
-            since: self.place(cx).await?,
-            name: self.name.clone(),
-            signals: true,
-        };
-        let mut stream = cx.client.events(query).await?;
-        loop {
-            match stream.next().await? {
-                Incoming::Lost(error) => {
-                    cx.out.note(&format!("{error}; going on when it is there again"));
-                }
-                Incoming::Frame(frame) if frame.event == "gap" => {
-                    let gap = frame.data.as_deref().map(serde_json::from_str::<GapView>);
-                    if let Some(Ok(gap)) = gap {
-                        tell_gap(cx, &gap);
-                    }
-                }
-                Incoming::Frame(frame) => {
-                    let Some(data) = &frame.data else { continue };
-                    if self.json {
-                        cx.out.json_line(data)?;
-                    } else if let Ok(event) = serde_json::from_str(data) {
-                        cx.out.print(&show::event(&event, frame.id.as_deref(), &cx.out))?;
-                    }
-                }
-            }
+    /// Where to begin: as asked, at the named place, or at the journal's present
+    /// end, as a cursor, so that a break before the first event loses nothing.
+    pub async fn start(&self, cx: &Cx, place: &mut Place) -> anyhow::Result<String> {
+        if let Some(since) = &self.since {
+            return Ok(since.clone());
         }
-    }
-
-    /// Where to begin: as asked, or at the journal's present end, named so that
-    /// a break before the first event loses nothing. A named place is the daemon's to know.
-    async fn place(&self, cx: &Cx) -> anyhow::Result<Option<String>> {
-        if self.since.is_some() || self.name.is_some() {
-            return Ok(self.since.clone());
+        if let Some(cursor) = place.find().await? {
+            return Ok(cursor.to_string());
         }
         let status: FleetStatus = cx.client.call_tool("fleet_status", &NoArguments {}).await?;
-        Ok(Some(status.cursor))
+        Ok(status.cursor)
     }
 
-    fn print_page(&self, cx: &Cx, page: &EventsResult) -> anyhow::Result<()> {
+    /// Prints a page and keeps the place after what was printed, even if the
+    /// reader has gone in the middle.
+    async fn print_page(
+        &self,
+        cx: &Cx,
+        page: &EventsResult,
+        place: &mut Place,
+    ) -> anyhow::Result<()> {
         if let Some(gap) = &page.gap {
             tell_gap(cx, gap);
         }
+        let mut printed = None;
         for event in &page.events {
-            if self.json {
-                cx.out.json_line(&event.to_string())?;
+            let cursor = position(event, &page.cursor);
+            let outcome = if self.json {
+                cx.out.json_line(&event.to_string())
             } else {
-                cx.out.print(&show::event(
-                    event,
-                    position(event, &page.cursor).as_deref(),
-                    &cx.out,
-                ))?;
+                cx.out.print(&show::event(event, cursor.as_deref(), &cx.out))
+            };
+            if let Err(error) = outcome {
+                keep(place, printed.as_deref()).await?;
+                return Err(error.into());
             }
+            printed = cursor;
         }
-        Ok(())
+        keep(place, Some(&page.cursor)).await
     }
+}
+
+async fn keep(place: &mut Place, cursor: Option<&str>) -> anyhow::Result<()> {
+    if let Some(cursor) = cursor.and_then(|text| text.parse::<Cursor>().ok()) {
+        place.keep(cursor).await?;
+    }
+    Ok(())
 }
 
 /// The event's own cursor: its sequence, in the epoch of its page.
@@ -227,7 +219,7 @@ fn position(event: &Value, page: &str) -> Option<String> {
     Some(format!("{epoch}:{}", event.get("sequence")?.as_str()?))
 }
 
-fn tell_gap(cx: &Cx, gap: &GapView) {
+pub fn tell_gap(cx: &Cx, gap: &GapView) {
     let GapView { from, to, reason } = gap;
     cx.out.note(&format!("gap: events from {from} to {to} are no longer held ({reason})"));
 }

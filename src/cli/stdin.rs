@@ -65,7 +65,10 @@ pub async fn feed(client: &Client, id: TaskId, source: Source) -> anyhow::Result
             Ok(()) if count == 0 => return Ok(()),
             Ok(()) => offset += count as u64,
             // The command does not read any more: it has ended or closed it.
-            Err(ClientError::Refused { code: ErrorCode::Conflict, .. }) => return Ok(()),
+            Err(ClientError::Refused {
+                code: ErrorCode::Conflict | ErrorCode::InvalidArgument | ErrorCode::NotFound,
+                ..
+            }) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }

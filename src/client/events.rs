@@ -22,8 +22,6 @@ pub struct EventQuery {
     pub severity: Option<String>,
     /// After this cursor; `0` for the oldest held; none for what happens from now on.
     pub since: Option<String>,
-    /// The daemon keeps the place under this name.
-    pub name: Option<String>,
     /// Signals (partial output) as well.
     pub signals: bool,
 }
@@ -158,7 +156,6 @@ impl EventQuery {
             ("types", Some(types.as_str()).filter(|types| !types.is_empty())),
             ("subject", self.subject.as_deref()),
             ("severity", self.severity.as_deref()),
-            ("as", self.name.as_deref()),
             ("since", self.since.as_deref().filter(|_| with_since)),
         ];
         for (name, value) in parts {
@@ -194,11 +191,9 @@ mod tests {
             types: vec!["task.*".into(), "custom.>".into()],
             subject: Some("a b&c=ä".into()),
             since: Some("0000002a:7".into()),
-            name: Some("me".into()),
             ..EventQuery::default()
         };
-        let filter =
-            "/events?signals=0&types=task.%2A%2Ccustom.%3E&subject=a%20b%26c%3D%C3%A4&as=me";
+        let filter = "/events?signals=0&types=task.%2A%2Ccustom.%3E&subject=a%20b%26c%3D%C3%A4";
         assert_eq!(query.path(true), format!("{filter}&since=0000002a%3A7"));
         assert_eq!(query.path(false), filter);
     }

@@ -106,15 +106,13 @@ fn result_of<R: DeserializeOwned>(mut message: Value) -> Result<R, ClientError> 
     let result = message["result"].take();
     if result.get("isError").and_then(Value::as_bool) == Some(true) {
         let text = result.pointer("/content/0/text").and_then(Value::as_str);
-        return Err(refused(result.get("structuredContent"), text));
+        return Err(refused(result.pointer("/_meta/fleetd~1error"), text));
     }
     serde_json::from_value(result["structuredContent"].clone()).map_err(ClientError::protocol)
 }
 
-/// An error of the code and message in `about` (`{"error":{"code","message"}}`
-/// or the inner object), else of `text` alone.
+/// An error of the code and message in `about`, else of `text` alone.
 fn refused(about: Option<&Value>, text: Option<&str>) -> ClientError {
-    let about = about.map(|about| about.get("error").unwrap_or(about));
     let field = |name| about.and_then(|about| about.get(name));
     let code = field("code")
         .and_then(|code| serde_json::from_value(code.clone()).ok())
@@ -134,7 +132,7 @@ mod tests {
     fn a_tool_error_keeps_its_code_and_words() {
         let tool = json!({"jsonrpc": "2.0", "id": 1, "result": {"isError": true,
             "content": [{"type": "text", "text": "no task 'x'"}],
-            "structuredContent": {"error": {"code": "not_found", "message": "no task 'x'"}}}});
+            "_meta": {"fleetd/error": {"code": "not_found", "message": "no task 'x'"}}}});
         let rpc = json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32602,
             "message": "no task 'x'", "data": {"code": "not_found"}}});
         let bare = json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32603, "message": "odd"}});
