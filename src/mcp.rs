@@ -1,6 +1,41 @@
 //! The Model Context Protocol: eras, tools, and push from the journal.
+//!
+//! Theory of operation: a request is read strictly, then classified by its body
+//! (`era`): a message that bears a modern claim stands alone, `initialize` begins
+//! a session, everything else belongs to one. What is wrong up to here is told as
+//! a JSON-RPC error by the `front`; rmcp never sees it.
+//!
+//! rmcp is the engine for what remains: it serves one message at a time over a
+//! transport that holds just this message (`engine`), so the same engine serves
+//! every era and transport and keeps no session. Its own HTTP service and session
+//! objects are not used: they answer refusals in bare text, lose and repeat
+//! messages on resumption, and take four times the memory of ours.
+//!
+//! A session is an authenticated value in its id (`session`); what an id cannot
+//! carry is kept in a small bounded table (`sessions`). Its stream (`push`) is a
+//! subscription of the journal and a place: it owns no queue, so a stalled reader
+//! costs nothing and a resumed one is given exactly what followed.
+//!
+//! Cancelling a request, or losing its connection, ends the wait and never a task.
+
+mod answer;
+mod engine;
+mod era;
+mod frames;
+mod front;
+mod handler;
+mod headers;
+mod message;
+mod patience;
+mod push;
+mod refusal;
+mod revision;
+mod session;
+mod sessions;
+mod tools;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -8,6 +43,12 @@ use http_body_util::combinators::UnsyncBoxBody;
 use crate::bus::Bus;
 use crate::fleet::Fleet;
 use crate::model::{Principal, Timestamp};
+
+pub use session::SessionKey;
+
+use engine::Engine;
+use front::Front;
+use tools::Deps;
 
 /// The body of an answer: whole, or a stream of server-sent events.
 pub type McpBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -20,31 +61,35 @@ pub struct Identity {
     pub started: Timestamp,
     /// `http://127.0.0.1:PORT`
     pub url: String,
+    /// Makes session ids ours. The same after a restart, so that ids survive it.
+    pub session_key: SessionKey,
 }
 
 /// The protocol's server side; clones share it.
 #[derive(Clone)]
 pub struct Mcp {
-    identity: std::sync::Arc<Identity>,
+    front: Arc<Front>,
 }
 
-// SKELETON: replaced when the component lands.
 impl Mcp {
-    pub fn new(identity: Identity, _bus: Bus, _fleet: Fleet) -> Self {
-        Self { identity: std::sync::Arc::new(identity) }
+    pub fn new(identity: Identity, bus: Bus, fleet: Fleet) -> Self {
+        let key = identity.session_key.clone();
+        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet });
+        Self { front: Arc::new(Front::new(engine, bus, key)) }
     }
 
     /// Answers one HTTP request to `/mcp`, whose caller is already verified and
     /// whose body is already within bounds.
     pub async fn handle(
         &self,
-        _principal: Principal,
-        _request: http::Request<Bytes>,
+        principal: Principal,
+        request: http::Request<Bytes>,
     ) -> http::Response<McpBody> {
-        let _ = &self.identity;
-        http::Response::new(McpBody::default())
+        self.front.handle(principal, request).await
     }
 
-    /// Ends all open streams.
-    pub fn close(&self) {}
+    /// Ends all open streams, and the waits that calls are in.
+    pub fn close(&self) {
+        self.front.close();
+    }
 }

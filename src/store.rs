@@ -259,6 +259,11 @@ impl Store {
         self.shared.state().oldest()
     }
 
+    /// The version of SQLite that is built in.
+    pub fn sqlite_version() -> &'static str {
+        rusqlite::version()
+    }
+
     /// The `source` of fleetd's own events.
     pub fn source(&self) -> &str {
         self.shared.state().source()

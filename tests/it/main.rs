@@ -16,5 +16,6 @@ mod config;
 mod daemon;
 mod gate;
 mod http;
+mod mcp;
 mod support;
 mod tidy;

@@ -1,0 +1,128 @@
+//! The engine: one message in, what it leads to out.
+//!
+//! rmcp serves each message by itself, over a transport that holds just this
+//! one. So it keeps no session, and the same engine serves every era and every
+//! transport; what differs between them stands in front of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rmcp::RoleServer;
+use rmcp::model::{
+    ClientCapabilities, ClientJsonRpcMessage, GetExtensions, Implementation,
+    InitializeRequestParams, JsonRpcMessage, ProtocolVersion, ServerJsonRpcMessage,
+};
+use rmcp::service::{RunningService, serve_directly_with_ct};
+use rmcp::transport::OneshotTransport;
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::handler::Handler;
+use super::refusal::{Refusal, code};
+use super::revision::Revision;
+use super::tools::{Call, Deps, Tools};
+
+/// What the server says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Said {
+    /// A notification on the way; JSON.
+    Notification(Bytes),
+    /// The last word; JSON, and the code if it is an error.
+    Reply { body: Bytes, error: Option<i64> },
+}
+
+/// Serves messages; clones share it.
+#[derive(Clone)]
+pub struct Engine {
+    handler: Handler,
+}
+
+/// A request under way. Dropping it cancels what waits; a task goes on.
+pub struct Exchange {
+    said: mpsc::Receiver<ServerJsonRpcMessage>,
+    over: bool,
+    _service: RunningService<RoleServer, Handler>,
+}
+
+impl Engine {
+    pub fn new(deps: Deps) -> Self {
+        let handler = Handler { deps: Arc::new(deps), tools: Arc::new(Tools::new()) };
+        Self { handler }
+    }
+
+    /// Begins to serve a request, whose envelope is sound.
+    ///
+    /// # Errors
+    /// 400 and -32602 if it is not one of the protocol's.
+    pub fn serve(
+        &self,
+        request: Value,
+        revision: Revision,
+        call: Call,
+    ) -> Result<Exchange, Refusal> {
+        let id = request.get("id").cloned();
+        let cancel = call.cancel.token.clone();
+        let message = match serde_json::from_value(request) {
+            Ok(ClientJsonRpcMessage::Request(mut message)) => {
+                message.request.extensions_mut().insert(call);
+                ClientJsonRpcMessage::Request(message)
+            }
+            Ok(_) => return Err(Refusal::invalid_request("not a request").with_id(id.as_ref())),
+            Err(error) => {
+                let message = format!("the request cannot be read: {error}");
+                return Err(Refusal::invalid_params(message).with_id(id.as_ref()));
+            }
+        };
+        let (transport, said) = OneshotTransport::<RoleServer>::new(message);
+        let peer = InitializeRequestParams::new(
+            ClientCapabilities::default(),
+            Implementation::new("client", ""),
+        )
+        .with_protocol_version(version(revision));
+        let service = serve_directly_with_ct(self.handler.clone(), transport, Some(peer), cancel);
+        Ok(Exchange { said, over: false, _service: service })
+    }
+}
+
+impl Exchange {
+    /// The next thing said; `None` after the reply, or if there will be none.
+    pub async fn next(&mut self) -> Option<Said> {
+        if self.over {
+            return None;
+        }
+        let message = self.said.recv().await?;
+        let error = match &message {
+            JsonRpcMessage::Response(_) => Some(None),
+            JsonRpcMessage::Error(error) => Some(Some(i64::from(error.error.code.0))),
+            JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
+        };
+        let body = encode(&message);
+        Some(match error {
+            None => Said::Notification(body),
+            Some(error) => {
+                self.over = true;
+                Said::Reply { body, error }
+            }
+        })
+    }
+}
+
+/// rmcp's models are plain data, so encoding cannot fail; an error that says so
+/// stands in rather than a panic.
+fn encode(message: &ServerJsonRpcMessage) -> Bytes {
+    let body = serde_json::to_vec(message).unwrap_or_else(|error| {
+        tracing::error!(%error, "an answer could not be encoded");
+        Refusal::new(http::StatusCode::OK, code::INTERNAL, "the answer could not be encoded").body()
+    });
+    Bytes::from(body)
+}
+
+fn version(revision: Revision) -> ProtocolVersion {
+    match revision {
+        Revision::V2024_11_05 => ProtocolVersion::V_2024_11_05,
+        Revision::V2025_03_26 => ProtocolVersion::V_2025_03_26,
+        Revision::V2025_06_18 => ProtocolVersion::V_2025_06_18,
+        Revision::V2025_11_25 => ProtocolVersion::V_2025_11_25,
+        Revision::V2026_07_28 => ProtocolVersion::V_2026_07_28,
+    }
+}

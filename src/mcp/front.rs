@@ -1,0 +1,281 @@
+//! The front: from an HTTP request to the engine, and back.
+
+mod batch;
+mod saying;
+mod stream;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::McpBody;
+use super::answer::{Calls, Sayings, Shape, respond};
+use super::engine::{Engine, Said};
+use super::era::{Era, classify};
+use super::headers::{self, Accept};
+use super::message::{self, Kind, Message};
+use super::patience::Patience;
+use super::refusal::{Refusal, code, empty_response, json_response};
+use super::revision::Revision;
+use super::session::{McpSession, SessionKey};
+use super::sessions::{CallEntry, Cancel, Level, Sessions};
+use super::tools::Call;
+use crate::bus::Bus;
+use crate::model::Principal;
+use saying::Saying;
+
+/// Requests with calls under way, and streams open, at once. Beyond it the next
+/// one is refused and may try again; those that are served are not disturbed.
+const MOST_CALLS: usize = 1024;
+const MOST_STREAMS: usize = 4096;
+
+/// Everything that a request needs; one for the life of the daemon.
+pub struct Front {
+    engine: Engine,
+    bus: Bus,
+    key: SessionKey,
+    sessions: Arc<Sessions>,
+    calls: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    closing: CancellationToken,
+    detached: TaskTracker,
+}
+
+/// A request as far as its headers tell.
+struct Caller<'a> {
+    principal: Arc<Principal>,
+    headers: &'a HeaderMap,
+}
+
+impl Front {
+    pub fn new(engine: Engine, bus: Bus, key: SessionKey) -> Self {
+        Self {
+            engine,
+            bus,
+            key,
+            sessions: Arc::new(Sessions::default()),
+            calls: Arc::new(Semaphore::new(MOST_CALLS)),
+            streams: Arc::new(Semaphore::new(MOST_STREAMS)),
+            closing: CancellationToken::new(),
+            detached: TaskTracker::new(),
+        }
+    }
+
+    /// Ends streams, and waits that calls are in.
+    pub fn close(&self) {
+        self.closing.cancel();
+        self.detached.close();
+    }
+
+    pub async fn handle(&self, principal: Principal, request: Request<Bytes>) -> Response<McpBody> {
+        let (parts, body) = request.into_parts();
+        let caller = Caller { principal: Arc::new(principal), headers: &parts.headers };
+        let answer = match parts.method {
+            Method::POST => self.post(&caller, &body).await,
+            Method::GET => self.get(&caller),
+            Method::DELETE => self.delete(&caller),
+            _ => Err(not_allowed("use POST, GET or DELETE")),
+        };
+        answer.unwrap_or_else(Refusal::into_response)
+    }
+
+    async fn post(&self, caller: &Caller<'_>, body: &[u8]) -> Result<Response<McpBody>, Refusal> {
+        headers::require_json(caller.headers)?;
+        let accept = Accept::of(caller.headers)?;
+        match message::parse(body)? {
+            Value::Array(messages) => self.batch(caller, accept, messages).await,
+            value => self.single(caller, accept, Message::of(value)?).await,
+        }
+    }
+
+    async fn single(
+        &self,
+        caller: &Caller<'_>,
+        accept: Accept,
+        message: Message,
+    ) -> Result<Response<McpBody>, Refusal> {
+        match classify(&message, caller.headers)? {
+            Era::Modern(revision) => self.modern(caller, accept, revision, message).await,
+            Era::Handshake => self.handshake(caller, accept, message).await,
+            Era::Dropped => Ok(empty_response(StatusCode::ACCEPTED)),
+            Era::Session => {
+                let session = self.session(caller).map_err(|r| r.with_id(message.id()))?;
+                self.in_session(caller, accept, session, message).await
+            }
+        }
+    }
+
+    async fn modern(
+        &self,
+        caller: &Caller<'_>,
+        accept: Accept,
+        revision: Revision,
+        message: Message,
+    ) -> Result<Response<McpBody>, Refusal> {
+        let permit = self.permit(&self.calls)?;
+        let hurry = self.closing.child_token();
+        let patience = Patience::of_client(message.client_name());
+        let call = call(caller, patience, Arc::default(), &hurry);
+        let said = self.serve(message.value, revision, call, None)?;
+        let shape = Shape { accept, batch: false, modern: true };
+        Ok(respond(Calls::new(said, 1, hurry, None, permit), shape).await)
+    }
+
+    /// Begins a session. An id that came along is a former one: clients send it
+    /// after a restart of theirs.
+    async fn handshake(
+        &self,
+        caller: &Caller<'_>,
+        accept: Accept,
+        message: Message,
+    ) -> Result<Response<McpBody>, Refusal> {
+        let asked = message.param("protocolVersion").and_then(Value::as_str).unwrap_or_default();
+        let revision = Revision::negotiate(asked);
+        let patience = Patience::of_client(message.client_name());
+        let principal = &caller.principal.id;
+        let (_, id) = self.key.mint(principal, revision, patience).map_err(|error| {
+            tracing::error!(%error, "no random bytes for a session id");
+            Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                code::INTERNAL,
+                "no session can begin now",
+            )
+        })?;
+        let permit = self.permit(&self.calls)?;
+        let hurry = self.closing.child_token();
+        let call = call(caller, patience, Arc::default(), &hurry);
+        let mut said = self.serve(message.value, revision, call, None)?;
+        // Said at once, so it can be looked at: a refused handshake begins nothing.
+        let Some(Said::Reply { body, error }) = said.next().await else {
+            return Err(Refusal::new(
+                StatusCode::OK,
+                code::INTERNAL,
+                "the handshake was not answered",
+            ));
+        };
+        let reply =
+            futures_util::stream::once(std::future::ready(Said::Reply { body, error })).boxed();
+        let shape = Shape { accept, batch: false, modern: false };
+        let mut response = respond(Calls::new(reply, 1, hurry, None, permit), shape).await;
+        if error.is_none()
+            && let Ok(id) = HeaderValue::from_str(&id)
+        {
+            response.headers_mut().insert(headers::SESSION, id);
+        }
+        Ok(response)
+    }
+
+    async fn in_session(
+        &self,
+        caller: &Caller<'_>,
+        accept: Accept,
+        session: McpSession,
+        message: Message,
+    ) -> Result<Response<McpBody>, Refusal> {
+        if message.kind != Kind::Request {
+            self.notified(session, &message);
+            return Ok(empty_response(StatusCode::ACCEPTED));
+        }
+        if message.method() == "logging/setLevel" {
+            return Ok(json_response(StatusCode::OK, self.set_level(session, &message).into()));
+        }
+        let permit = self.permit(&self.calls)?;
+        let hurry = self.closing.child_token();
+        let said = self.serve_in_session(caller, session, message, &hurry)?;
+        let calls = Calls::new(said, 1, hurry, Some(self.detached.clone()), permit);
+        Ok(respond(calls, Shape { accept, batch: false, modern: false }).await)
+    }
+
+    fn notified(&self, session: McpSession, message: &Message) {
+        if message.method() == "notifications/cancelled"
+            && let Some(id) = message.param("requestId")
+        {
+            self.sessions.cancel(session.nonce, id);
+        }
+    }
+
+    fn set_level(&self, session: McpSession, message: &Message) -> Vec<u8> {
+        let level = message.param("level").and_then(Value::as_str).and_then(Level::parse);
+        let Some(level) = level else {
+            let problem = "level has to be debug, info, notice, warning, error, critical, alert or \
+                emergency";
+            return Refusal::invalid_params(problem).with_id(message.id()).body();
+        };
+        self.sessions.set_level(session.nonce, level, self.bus.head().seq);
+        json!({ "jsonrpc": "2.0", "id": message.id(), "result": {} }).to_string().into_bytes()
+    }
+
+    fn serve_in_session(
+        &self,
+        caller: &Caller<'_>,
+        session: McpSession,
+        message: Message,
+        hurry: &CancellationToken,
+    ) -> Result<Sayings, Refusal> {
+        let entry = message.id().map(|id| self.sessions.enter(session.nonce, id));
+        let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
+        let call = call(caller, session.patience, cancel, hurry);
+        self.serve(message.value, session.revision, call, entry)
+    }
+
+    fn serve(
+        &self,
+        request: Value,
+        revision: Revision,
+        call: Call,
+        entry: Option<CallEntry>,
+    ) -> Result<Sayings, Refusal> {
+        let id = request.get("id").cloned();
+        let cancel = Arc::clone(&call.cancel);
+        let exchange = self.engine.serve(request, revision, call)?;
+        let saying = Saying::new(exchange, cancel, id, entry);
+        let said = futures_util::stream::unfold(saying, |mut saying| async move {
+            let said = saying.next().await?;
+            Some((said, saying))
+        });
+        Ok(said.boxed())
+    }
+
+    /// The session that the request belongs to.
+    fn session(&self, caller: &Caller<'_>) -> Result<McpSession, Refusal> {
+        let id = headers::one(caller.headers, &headers::SESSION)?.ok_or_else(|| {
+            Refusal::invalid_request("header mcp-session-id is missing; initialize gives one")
+        })?;
+        // Forged, foreign and ended are told apart by nobody.
+        self.key
+            .open(&caller.principal.id, id)
+            .filter(|session| !self.sessions.has_ended(&session.nonce))
+            .ok_or_else(no_session)
+    }
+
+    fn permit(&self, of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(of).try_acquire_owned().map_err(|_| {
+            let problem = "too much is going on at once; try again when some of it has ended";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, problem)
+        })
+    }
+}
+
+fn call(
+    caller: &Caller<'_>,
+    patience: Patience,
+    cancel: Arc<Cancel>,
+    hurry: &CancellationToken,
+) -> Call {
+    Call { principal: Arc::clone(&caller.principal), patience, cancel, hurry: hurry.clone() }
+}
+
+fn no_session() -> Refusal {
+    let problem = "there is no such session; initialize begins one";
+    Refusal::new(StatusCode::NOT_FOUND, code::INVALID_REQUEST, problem)
+}
+
+fn not_allowed(problem: &str) -> Refusal {
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, code::INVALID_REQUEST, problem)
+}

@@ -1,0 +1,62 @@
+//! The session's own stream, and the session's end.
+
+use http::{Response, StatusCode};
+
+use super::{Caller, Front, no_session, not_allowed};
+use crate::mcp::McpBody;
+use crate::mcp::answer::stream_response;
+use crate::mcp::frames;
+use crate::mcp::headers::{self, Accept};
+use crate::mcp::push::Push;
+use crate::mcp::refusal::{Refusal, code, empty_response};
+use crate::mcp::revision::Revision;
+use crate::model::Filter;
+
+impl Front {
+    /// Opens the session's own stream.
+    pub(super) fn get(&self, caller: &Caller<'_>) -> Result<Response<McpBody>, Refusal> {
+        if let Some(version) = headers::one(caller.headers, &headers::VERSION)? {
+            match Revision::parse(version) {
+                Some(revision) if revision.is_modern() => {
+                    return Err(not_allowed("this revision has no stream of its own"));
+                }
+                Some(_) => {}
+                None => return Err(Refusal::unsupported_version(version)),
+            }
+        }
+        if !Accept::of(caller.headers)?.stream {
+            let problem = "this stream is text/event-stream";
+            return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
+        }
+        let session = self.session(caller)?;
+        let last = match headers::one(caller.headers, &headers::LAST_EVENT_ID)? {
+            Some(id) => Some(frames::parse_id(id).ok_or_else(|| {
+                Refusal::invalid_request("no stream of this session gave out that last-event-id")
+            })?),
+            None => None,
+        };
+        let permit = self.permit(&self.streams)?;
+        let (number, control) = self.sessions.open_stream(session.nonce);
+        let push = Push {
+            bus: self.bus.clone(),
+            filter: Filter::default().within(&caller.principal),
+            revision: session.revision,
+            number,
+            control,
+            closing: self.closing.clone(),
+            _permit: permit,
+        };
+        let body = push.open(last).map_err(|error| Refusal::invalid_request(error.to_string()))?;
+        Ok(stream_response(body))
+    }
+
+    /// Ends the session.
+    pub(super) fn delete(&self, caller: &Caller<'_>) -> Result<Response<McpBody>, Refusal> {
+        let session = self.session(caller)?;
+        if self.sessions.end(session.nonce) {
+            Ok(empty_response(StatusCode::NO_CONTENT))
+        } else {
+            Err(no_session())
+        }
+    }
+}

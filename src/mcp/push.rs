@@ -1,0 +1,215 @@
+//! The session's own stream: fleet events, pushed from the journal.
+//!
+//! A stream is a subscription and a place; it owns no queue and no task. While
+//! its reader stalls, nothing is made for it, and it goes on from its place.
+//!
+//! One event reaches exactly one stream of a session: the newest. An older one
+//! ends when a newer opens, since a client that reconnects often leaves a dead
+//! connection behind, and two live ones would have to share.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::McpBody;
+use super::frames;
+use super::revision::Revision;
+use super::sessions::{Control, Level};
+use crate::bus::{Bus, BusError, Delivery, Gap, Start, Subscription};
+use crate::model::{Cursor, Filter, Severity};
+
+/// Silence after which a comment shows that the stream lives.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Where a stream reads from and whom it obeys.
+pub struct Push {
+    pub bus: Bus,
+    /// What the principal may see.
+    pub filter: Filter,
+    pub revision: Revision,
+    /// The stream's number in its session, and what the session says.
+    pub number: u64,
+    pub control: watch::Receiver<Control>,
+    pub closing: CancellationToken,
+    /// Counts the stream while it is open.
+    pub _permit: OwnedSemaphorePermit,
+}
+
+struct Running {
+    push: Push,
+    subscription: Subscription,
+    level: Level,
+    keep_alive: Interval,
+    /// The last place that the reader was told.
+    told: Cursor,
+    /// Nothing was delivered yet of what followed the reader's own place.
+    resuming: bool,
+    first: Option<Bytes>,
+}
+
+enum Turn {
+    Deliver(Delivery),
+    KeepAlive,
+    Obey,
+    End,
+}
+
+impl Push {
+    /// Opens the stream after `last`, or with what happens from now on.
+    ///
+    /// # Errors
+    /// [`BusError::Future`] if `last` lies after the newest event.
+    pub fn open(self, last: Option<Cursor>) -> Result<McpBody, BusError> {
+        // Only looked at: a change since the stream got its number is still obeyed.
+        let level = self.control.borrow().level;
+        let start = last.map_or(Start::Now, Start::After);
+        let mut subscription = self.subscribe(level, start)?;
+        // A resumed reader knows its place; it may even lie in another epoch.
+        let told = last.unwrap_or_else(|| subscription.cursor());
+        let mut first = Vec::from(frames::OPEN);
+        if last.is_none() && self.revision >= Revision::V2025_11_25 {
+            frames::push_priming(&mut first, told, self.number);
+        }
+        let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let first = Some(Bytes::from(first));
+        let resuming = last.is_some();
+        let running =
+            Running { push: self, subscription, level, keep_alive, told, resuming, first };
+        let frames = stream::unfold(running, |mut running| async move {
+            let bytes = running.next().await?;
+            Some((Ok::<_, Infallible>(Frame::data(bytes)), running))
+        });
+        Ok(StreamBody::new(frames).boxed_unsync())
+    }
+
+    fn subscribe(&self, level: Level, start: Start) -> Result<Subscription, BusError> {
+        let severity = match level {
+            Level::From(severity) => severity,
+            Level::Nothing => Severity::Error,
+        };
+        let filter = Filter { severity: Some(severity), ..self.filter.clone() };
+        self.bus.subscribe(filter, start, severity == Severity::Debug)
+    }
+}
+
+impl Running {
+    /// The next bytes; `None` when the stream is over.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        loop {
+            let turn = tokio::select! {
+                biased;
+                () = self.push.closing.cancelled() => Turn::End,
+                changed = self.push.control.changed() => match changed {
+                    Ok(()) => Turn::Obey,
+                    Err(_) => Turn::End,
+                },
+                delivery = self.subscription.next() => delivery.map_or_else(
+                    |error| {
+                        tracing::warn!(%error, "a session's stream ends; its reader can resume");
+                        Turn::End
+                    },
+                    Turn::Deliver,
+                ),
+                _ = self.keep_alive.tick() => Turn::KeepAlive,
+            };
+            let bytes = match turn {
+                Turn::End => return None,
+                Turn::Obey => {
+                    self.obey()?;
+                    continue;
+                }
+                Turn::KeepAlive => self.keep_alive(),
+                Turn::Deliver(delivery) => self.encode(&delivery),
+            };
+            if !bytes.is_empty() {
+                self.keep_alive.reset();
+                return Some(bytes.into());
+            }
+        }
+    }
+
+    /// Follows the session: `None` if this stream is over.
+    fn obey(&mut self) -> Option<()> {
+        let control = *self.push.control.borrow_and_update();
+        if control.ended || control.stream != self.push.number {
+            return None;
+        }
+        if control.level != self.level {
+            let start = Start::After(self.place_of_change(control.level_since));
+            self.subscription = self.push.subscribe(control.level, start).ok()?;
+            self.level = control.level;
+        }
+        Some(())
+    }
+
+    /// Where the new level begins: where the head was when it was set, even if
+    /// that is noticed late, but never before what was delivered.
+    fn place_of_change(&mut self, since: u64) -> Cursor {
+        if self.resuming {
+            // A gap may be still to tell; the same place leads to it again.
+            return self.told;
+        }
+        let at = self.subscription.cursor();
+        Cursor { seq: at.seq.min(since).max(self.told.seq), ..at }
+    }
+
+    fn keep_alive(&mut self) -> Vec<u8> {
+        let mut out = Vec::from(frames::KEEP_ALIVE);
+        let at = self.subscription.cursor();
+        // Before 2025-11-25 clients take an id with empty data for a message.
+        if at != self.told && self.push.revision >= Revision::V2025_11_25 {
+            frames::push_bookmark(&mut out, at);
+            self.told = at;
+            self.resuming = false;
+        }
+        out
+    }
+
+    fn encode(&mut self, delivery: &Delivery) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.resuming &= matches!(delivery, Delivery::Signals(_));
+        match delivery {
+            Delivery::Events(chunk) => {
+                for event in chunk.events() {
+                    self.told = event.cursor;
+                    if self.level != Level::Nothing {
+                        let (level, topic) = (event.severity, event.topic);
+                        frames::push_log(&mut out, event.cursor, level, topic, &event.body);
+                    }
+                }
+            }
+            Delivery::Gap(gap) => self.push_gap(&mut out, gap),
+            Delivery::Signals(signals) => {
+                for signal in signals {
+                    let (topic, body) = (signal.topic(), signal.body());
+                    frames::push_signal(&mut out, Severity::Debug, topic, &body);
+                }
+            }
+        }
+        out
+    }
+
+    /// A hole is told like an event, whatever the level: silence would be a lie.
+    fn push_gap(&mut self, out: &mut Vec<u8>, gap: &Gap) {
+        let body = serde_json::json!({
+            "from": gap.from,
+            "to": gap.to,
+            "reason": gap.reason,
+            "meaning": "events between these cursors are no longer held",
+        });
+        let body = body.to_string();
+        frames::push_log(out, gap.to, Severity::Warning, "gap", body.as_bytes());
+        self.told = gap.to;
+    }
+}

@@ -1,0 +1,204 @@
+//! The tools: one table that says what each is called, who may call it, what it
+//! takes and gives, and what runs it.
+//!
+//! Checks that hold for every tool are made here, once: the scope, unknown and
+//! ill-typed arguments by name, and a panic that must not take the caller along.
+
+mod arguments;
+mod context;
+mod event;
+mod failure;
+mod schema;
+mod status;
+mod task;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::model::{Principal, Scope};
+
+pub use arguments::nearest;
+pub use context::{Call, Context, Deps, Progress};
+pub use failure::Failure;
+
+/// A JSON object.
+pub type Object = Map<String, Value>;
+
+/// What a tool has to say: the value of its output schema, and a text for
+/// models and people, if JSON is not the best one.
+pub struct Reply<T> {
+    pub value: T,
+    pub text: Option<String>,
+}
+
+impl<T> From<T> for Reply<T> {
+    fn from(value: T) -> Self {
+        Self { value, text: None }
+    }
+}
+
+/// What came of a call.
+pub struct Outcome {
+    pub structured: Value,
+    pub text: String,
+}
+
+/// What a client may assume of a tool (2025-03-26, tool annotations).
+#[derive(Clone, Copy, Debug)]
+pub struct Hints {
+    pub read_only: bool,
+    pub destructive: bool,
+    pub idempotent: bool,
+    /// It reaches beyond the fleet itself.
+    pub open_world: bool,
+}
+
+/// It changes nothing.
+const READS: Hints =
+    Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
+
+/// What a person reads about a tool.
+struct About {
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    scope: Scope,
+    hints: Hints,
+}
+
+type Run = dyn Fn(Context, Value) -> BoxFuture<'static, Result<Outcome, Failure>> + Send + Sync;
+
+/// One row of the table.
+pub struct Tool {
+    pub name: &'static str,
+    pub title: &'static str,
+    pub description: &'static str,
+    pub scope: Scope,
+    pub hints: Hints,
+    pub input: Arc<Object>,
+    pub output: Arc<Object>,
+    run: Box<Run>,
+}
+
+/// The table, in the order in which clients list it.
+pub struct Tools(Vec<Tool>);
+
+impl Tools {
+    pub fn new() -> Self {
+        let mut rows = Vec::new();
+        rows.extend(task::rows());
+        rows.extend(event::rows());
+        rows.extend(status::rows());
+        Self(rows)
+    }
+
+    /// The tools that `principal` may call.
+    pub fn of<'a>(&'a self, principal: &'a Principal) -> impl Iterator<Item = &'a Tool> {
+        self.0.iter().filter(|tool| principal.may(tool.scope))
+    }
+
+    /// The tool of this name.
+    ///
+    /// # Errors
+    /// A message that names the nearest one.
+    pub fn find(&self, name: &str) -> Result<&Tool, String> {
+        self.0.iter().find(|tool| tool.name == name).ok_or_else(|| {
+            let short: String = name.chars().take(64).collect();
+            match nearest(name, self.0.iter().map(|tool| tool.name)) {
+                Some(near) => format!("unknown tool '{short}'; did you mean '{near}'?"),
+                None => format!("unknown tool '{short}'; tools/list shows what there is"),
+            }
+        })
+    }
+}
+
+impl Tool {
+    /// Runs the tool for the caller in `context`.
+    ///
+    /// # Errors
+    /// Whatever kept it from doing what was asked, for the caller to read.
+    pub async fn call(&self, context: Context, arguments: Object) -> Result<Outcome, Failure> {
+        if !context.call.principal.may(self.scope) {
+            return Err(Failure::Forbidden { tool: self.name });
+        }
+        arguments::check_names(&arguments, &self.input)?;
+        let run = (self.run)(context, Value::Object(arguments));
+        AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(tool = self.name, "a tool panicked");
+            Err(Failure::Panic { tool: self.name })
+        })
+    }
+}
+
+/// A row: arguments of type `A`, a result of type `R`, and what makes one of the other.
+fn row<A, R, F, W>(about: About, run: F) -> Tool
+where
+    A: DeserializeOwned + JsonSchema + Send + 'static,
+    R: Serialize + JsonSchema + 'static,
+    F: Fn(Context, A) -> W + Clone + Send + Sync + 'static,
+    W: Future<Output = Result<Reply<R>, Failure>> + Send + 'static,
+{
+    let run: Box<Run> = Box::new(move |context, arguments| {
+        let run = run.clone();
+        Box::pin(async move {
+            let reply = run(context, arguments::read(arguments)?).await?;
+            let structured = serde_json::to_value(&reply.value).map_err(Failure::Encode)?;
+            let text = reply.text.unwrap_or_else(|| structured.to_string());
+            Ok(Outcome { structured, text })
+        })
+    });
+    Tool {
+        name: about.name,
+        title: about.title,
+        description: about.description,
+        scope: about.scope,
+        hints: about.hints,
+        input: Arc::new(schema::input::<A>()),
+        output: Arc::new(schema::output::<R>()),
+        run,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_small_and_every_tool_is_described() {
+        let tools = Tools::new();
+        let owner = Principal::owner();
+        let mut bytes = 0;
+        for tool in tools.of(&owner) {
+            assert!(!tool.title.is_empty() && tool.description.len() > 20, "{}", tool.name);
+            assert_eq!(tool.input["type"], "object", "{}", tool.name);
+            assert_eq!(tool.input["additionalProperties"], false, "{}", tool.name);
+            assert_eq!(tool.output["type"], "object", "{}", tool.name);
+            bytes += serde_json::to_vec(&*tool.input).unwrap().len();
+            bytes += serde_json::to_vec(&*tool.output).unwrap().len() + tool.description.len();
+        }
+        assert_eq!(tools.of(&owner).count(), 9);
+        assert!(bytes < 25_000, "{bytes} bytes of every client's context");
+    }
+
+    #[test]
+    fn a_tool_that_may_not_be_called_is_not_listed() {
+        let reader = Principal { scopes: vec![Scope::Read], ..Principal::owner() };
+        let tools = Tools::new();
+        let names: Vec<_> = tools.of(&reader).map(|tool| tool.name).collect();
+        assert!(names.contains(&"list_events"));
+        assert!(!names.contains(&"execute_command") && !names.contains(&"publish_event"));
+    }
+
+    #[test]
+    fn an_unknown_tool_is_answered_with_the_nearest() {
+        let error = Tools::new().find("execute_comand").err().unwrap();
+        assert!(error.contains("'execute_command'"), "{error}");
+    }
+}

@@ -1,0 +1,96 @@
+//! What a running tool knows: who called, whether anybody still waits, and how
+//! to tell them that it goes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rmcp::RoleServer;
+use rmcp::model::{ProgressNotificationParam, ProgressToken};
+use rmcp::service::Peer;
+use tokio_util::sync::CancellationToken;
+
+use crate::bus::Bus;
+use crate::fleet::Fleet;
+use crate::mcp::Identity;
+use crate::mcp::patience::Patience;
+use crate::mcp::sessions::Cancel;
+use crate::model::{Principal, PrincipalId};
+
+/// The services that tools are made of.
+pub struct Deps {
+    pub identity: Identity,
+    pub bus: Bus,
+    pub fleet: Fleet,
+}
+
+/// A call as the front saw it.
+#[derive(Clone)]
+pub struct Call {
+    pub principal: Arc<Principal>,
+    pub patience: Patience,
+    pub cancel: Arc<Cancel>,
+    /// Nobody reads the answer any more, or the daemon is going down: a tool
+    /// that merely waits answers with what it has.
+    pub hurry: CancellationToken,
+}
+
+/// What a tool is run with.
+#[derive(Clone)]
+pub struct Context {
+    pub deps: Arc<Deps>,
+    pub call: Call,
+    pub progress: Progress,
+}
+
+/// Tells the caller that its call goes on, if it asked to be told.
+#[derive(Clone)]
+pub struct Progress {
+    to: Option<(Peer<RoleServer>, ProgressToken)>,
+    count: Arc<AtomicU64>,
+}
+
+/// A reader that takes no progress for so long gets this one no more.
+const PATIENCE_WITH_READER: Duration = Duration::from_secs(1);
+
+impl Context {
+    pub fn principal(&self) -> &Principal {
+        &self.call.principal
+    }
+
+    pub fn principal_id(&self) -> PrincipalId {
+        Arc::clone(&self.call.principal.id)
+    }
+
+    /// Returns when waiting has no point any more.
+    pub async fn done_waiting(&self) {
+        tokio::select! {
+            () = self.call.cancel.token.cancelled() => {}
+            () = self.call.hurry.cancelled() => {}
+        }
+    }
+}
+
+impl Progress {
+    pub fn new(peer: Peer<RoleServer>, token: Option<ProgressToken>) -> Self {
+        Self { to: token.map(|token| (peer, token)), count: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// Whether the caller gave a progress token.
+    pub fn wanted(&self) -> bool {
+        self.to.is_some()
+    }
+
+    /// Says that it goes on. Dropped if the reader does not keep up.
+    pub async fn tell(&self, message: impl Into<String>) {
+        let Some((peer, token)) = &self.to else { return };
+        // It has to rise with every notification; what it counts is ours to choose.
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let progress =
+            ProgressNotificationParam::new(token.clone(), count as f64).with_message(message);
+        let sent = tokio::time::timeout(PATIENCE_WITH_READER, peer.notify_progress(progress)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            tracing::debug!("a progress notification was not taken");
+        }
+    }
+}

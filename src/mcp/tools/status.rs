@@ -1,0 +1,84 @@
+//! Tools about the fleet and the daemon itself.
+
+use crate::mcp::revision::Revision;
+use crate::model::{Scope, Task, TaskState, Timestamp};
+use crate::store::Store;
+use crate::wire::tools::{
+    FleetStatus, JournalStatus, MemberStatus, NoArguments, TaskView, VersionResult,
+};
+
+use super::{About, Context, Failure, READS, Reply, Tool, row};
+use crate::fleet::MemberReport;
+
+/// Open tasks shown, over all members.
+const MOST_TASKS: usize = 100;
+
+pub fn rows() -> [Tool; 2] {
+    let status = About {
+        name: "fleet_status",
+        title: "Fleet status",
+        description: "Members, their open tasks, and the daemon's state, now. To learn of changes \
+            use wait_for_events instead of asking again.",
+        scope: Scope::Read,
+        hints: READS,
+    };
+    let version = About {
+        name: "version",
+        title: "Version",
+        description: "Versions of fleetd, its database and the MCP revisions it speaks.",
+        scope: Scope::Read,
+        hints: READS,
+    };
+    [row(status, fleet_status), row(version, self::version)]
+}
+
+async fn fleet_status(context: Context, _: NoArguments) -> Result<Reply<FleetStatus>, Failure> {
+    let deps = &context.deps;
+    let open = [TaskState::Queued, TaskState::Starting, TaskState::Running];
+    let tasks = deps.fleet.tasks(context.principal(), &open, MOST_TASKS).await?;
+    let members = deps.fleet.members().await;
+    let store = deps.bus.store();
+    let (head, now) = (store.head(), Timestamp::now());
+    let status = FleetStatus {
+        version: deps.identity.version.to_owned(),
+        instance: deps.identity.instance.clone(),
+        pid: std::process::id(),
+        started: deps.identity.started.to_string(),
+        uptime_s: now.millis_since(deps.identity.started) / 1000,
+        url: deps.identity.url.clone(),
+        cursor: head.to_string(),
+        journal: JournalStatus {
+            events: (head.seq + 1).saturating_sub(store.oldest()),
+            bytes: store.bytes(),
+            healthy: !store.is_degraded(),
+        },
+        subscriptions: deps.bus.stats().subscriptions as u64,
+        members: members.into_iter().map(|member| member_status(member, &tasks)).collect(),
+    };
+    Ok(status.into())
+}
+
+fn member_status(member: MemberReport, tasks: &[Task]) -> MemberStatus {
+    let its = tasks.iter().filter(|task| task.member == member.name || task.member == member.id);
+    MemberStatus {
+        tasks: its.map(TaskView::from).collect(),
+        member_id: member.id,
+        name: member.name,
+        state: String::from(if member.online { "online" } else { "offline" }),
+        since: member.since.to_string(),
+        running: member.running as u64,
+        queued: member.queued as u64,
+        load_1m: member.load_1m,
+        memory_used_bytes: member.memory_used,
+        memory_total_bytes: member.memory_total,
+    }
+}
+
+async fn version(context: Context, _: NoArguments) -> Result<Reply<VersionResult>, Failure> {
+    let version = VersionResult {
+        version: context.deps.identity.version.to_owned(),
+        sqlite: Store::sqlite_version().to_owned(),
+        mcp: Revision::ALL.map(|revision| revision.as_str().to_owned()).to_vec(),
+    };
+    Ok(version.into())
+}

@@ -1,0 +1,12 @@
+//! The MCP component over its face: a real store, bus and fleet behind it, HTTP
+//! requests in, answers and streams out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+
+mod events;
+mod modern;
+mod refusals;
+mod rig;
+mod schema;
+mod sessions;
+mod stream;
