@@ -10,6 +10,7 @@ mod drive;
 mod input;
 mod live;
 mod members;
+mod outcome;
 mod output;
 mod plan;
 mod process;

@@ -141,6 +141,7 @@ mod tests {
         assert!(!Identity { start: None, ..me }.is_present(), "unknown is not the same");
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_strange_name_does_not_shift_the_fields() {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 12345 99";

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::drive::{Begin, blocking, conclusion, never_began};
+use super::drive::{Begin, blocking};
 use super::live::Live;
+use super::outcome::{conclusion, never_began};
 use super::plan::StdinKind;
 use super::process::Boot;
 use super::rundir::RunDir;
@@ -51,17 +52,15 @@ impl Inner {
         let dir = self.run_dir(run);
         let (state, of) = (task.state, dir.clone());
         let found = blocking(move || look(&of, state)).await;
-        let found =
-            found.map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
+        let found = found.unwrap_or_else(|error| {
+            // A full disk, say: its own loop finds out, or says `unknown`.
+            tracing::warn!(task = %task.id, %error, "a run directory could not be read");
+            Found::Runs { open_stdin: false }
+        });
         match found {
             Found::Ended(outcome) => {
                 self.settle(&task, *outcome, recovery).await?;
-                blocking(move || {
-                    dir.forget_secrets();
-                    Ok(())
-                })
-                .await
-                .ok();
+                dir.forget_secrets();
             }
             Found::Waiting { order, open_stdin } => {
                 let live = Live::new(task.id, task.project, open_stdin, dir);

@@ -48,8 +48,8 @@ impl RunDir {
         self.0.join(name)
     }
 
-    /// Makes the directory with its plan and input, synced: after this a task
-    /// can be taken, queued and found again. It does not permit a start.
+    /// Makes the directory with its plan and input. It does not permit a start.
+    /// Their names are durable after [`Self::keep`] or [`Self::dispatch`].
     pub fn prepare(&self, plan: &Plan, input: Input<'_>) -> io::Result<()> {
         std::fs::DirBuilder::new().mode(0o700).create(&self.0)?;
         match input {
@@ -71,7 +71,11 @@ impl RunDir {
         }
         let mut file = create(&self.file("plan"))?;
         write_json(&mut file, plan)?;
-        file.sync_data()?;
+        file.sync_data()
+    }
+
+    /// Makes what was prepared durable: now a task can wait in it and be found again.
+    pub fn keep(&self) -> io::Result<()> {
         sync_dir(&self.0)?;
         self.0.parent().map_or(Ok(()), sync_dir)
     }
@@ -82,7 +86,7 @@ impl RunDir {
     /// `AlreadyExists` if the run was started or fenced before.
     pub fn dispatch(&self) -> io::Result<()> {
         std::fs::hard_link(self.file("plan"), self.file("spec"))?;
-        sync_dir(&self.0)
+        self.keep()
     }
 
     /// Forbids the start. `true`: the run never began and never will.
@@ -203,4 +207,48 @@ fn found<T>(read: io::Result<T>) -> io::Result<Option<T>> {
 /// Makes names in `dir` durable.
 fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::StdinKind;
+    use super::*;
+
+    fn plan() -> Plan {
+        Plan {
+            order: 1,
+            program: super::super::Program::Shell(String::from("true")),
+            folder: String::from("/"),
+            env: std::collections::BTreeMap::new(),
+            stdin: StdinKind::Bytes,
+            inactivity_ms: None,
+            total_ms: Some(5),
+            max_output: 1,
+            grace_ms: 1,
+            umask: 0o022,
+            retries: 0,
+            restart: None,
+        }
+    }
+
+    #[test]
+    fn a_run_is_started_or_fenced_but_never_both() {
+        let folder = tempfile::tempdir().unwrap();
+        let started = RunDir::new(folder.path().join("started"));
+        started.prepare(&plan(), Input::Bytes(b"in")).unwrap();
+        started.dispatch().unwrap();
+        assert!(!started.fence().unwrap());
+        assert_eq!(started.dispatch().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(started.spec().unwrap(), plan());
+
+        let fenced = RunDir::new(folder.path().join("fenced"));
+        fenced.prepare(&plan(), Input::Of(&started)).unwrap();
+        assert_eq!(std::fs::read(fenced.file("stdin")).unwrap(), b"in");
+        assert!(fenced.fence().unwrap());
+        assert_eq!(fenced.dispatch().unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert!(!fenced.fence().unwrap(), "only one can say that it never ran");
+
+        let lost = RunDir::new(folder.path().join("lost"));
+        assert!(lost.fence().unwrap(), "a directory that is gone is fenced too");
+    }
 }

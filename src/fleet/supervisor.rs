@@ -36,7 +36,9 @@ use crate::model::{Exit, OutputStream, Timestamp};
 use capture::Capture;
 use feed::Feed;
 
-/// How long a command's leftover children may keep its streams open after its end.
+/// How long a command's leftover children may keep its streams open after its
+/// end. They live on after that, as after an ssh session: nobody reads what they
+/// say, so they should have been given files to write to.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// How long the tree may outlive KILL (a process can hang in the kernel).

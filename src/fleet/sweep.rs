@@ -1,6 +1,6 @@
 //! Forgetting old tasks and their output, a little at a time.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::drive::{blocking, remove};
 use super::rundir::RunDir;
 use super::{FleetError, Inner};
-use crate::model::{RunId, Task, Timestamp};
+use crate::model::{RunId, TaskState, Timestamp};
 use crate::store::StoreError;
 
 const EVERY: Duration = Duration::from_secs(60 * 60);
@@ -63,26 +63,30 @@ impl Inner {
 
     /// Removes directories that no row names, and the oldest beyond `keep` bytes.
     async fn sweep_directories(&self, keep: u64) -> Result<(), FleetError> {
-        let tasks: Vec<Task> =
-            self.bus.store().read(|snapshot| snapshot.tasks(&[], usize::MAX)).await?;
-        let named: HashSet<RunId> = tasks.iter().filter_map(|task| task.run).collect();
-        let open: HashSet<RunId> =
-            tasks.iter().filter(|task| !task.state.is_terminal()).filter_map(|t| t.run).collect();
+        let rows = self.bus.store().read(|snapshot| snapshot.task_runs()).await?;
+        let named: HashMap<RunId, TaskState> = rows.into_iter().collect();
         let runs = self.runs.clone();
         let listed = blocking(move || list(&runs))
             .await
             .map_err(|source| FleetError::Run { path: self.runs.clone(), source })?;
         let mut held: u64 = 0;
         // Newest first: run ids are in order of time.
-        for entry in listed.into_iter().rev().filter(|entry| !open.contains(&entry.run)) {
+        for entry in listed.into_iter().rev() {
             if self.closing.is_cancelled() {
                 return Err(StoreError::Closed.into());
             }
-            held = held.saturating_add(entry.bytes);
-            let unnamed = !named.contains(&entry.run) && entry.age > UNNAMED;
-            if unnamed || held > keep {
+            let too_much = held.saturating_add(entry.bytes) > keep;
+            // Only what had ended when the rows were read: a directory may be
+            // younger than that, and in use.
+            let over = match named.get(&entry.run) {
+                Some(state) => state.is_terminal() && too_much,
+                None => entry.age > UNNAMED,
+            };
+            if over {
                 self.remove_run(RunDir::new(entry.path)).await;
                 tokio::time::sleep(REST).await;
+            } else {
+                held = held.saturating_add(entry.bytes);
             }
         }
         Ok(())

@@ -74,7 +74,9 @@ impl Inner {
                 Stdin::Bytes(bytes) => RunInput::Bytes(bytes),
                 Stdin::Open => RunInput::Bytes(&[]),
             };
-            of.prepare(&plan, input)
+            of.prepare(&plan, input)?;
+            // What begins at once is made durable by its dispatch.
+            if place == Place::Run { Ok(()) } else { of.keep() }
         })
         .await
         .map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;

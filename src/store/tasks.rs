@@ -30,6 +30,18 @@ impl Snapshot<'_> {
         let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], from_row)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+
+    /// The latest run of every task and the task's state: small rows, for sweeping.
+    pub fn task_runs(&self) -> Result<Vec<(RunId, TaskState)>, StoreError> {
+        let sql = "SELECT run, state FROM task WHERE run IS NOT NULL";
+        let mut statement = self.connection().prepare_cached(sql)?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let parsed =
+            |(run, state): (String, String)| Some((run.parse().ok()?, TaskState::parse(&state)?));
+        Ok(rows.into_iter().filter_map(parsed).collect())
+    }
 }
 
 impl Tx<'_> {
@@ -71,7 +83,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Forgets ended tasks created before `before`; returns their runs, whose
+    /// Forgets tasks that ended before `before`; returns their runs, whose
     /// directories the caller removes.
     pub fn forget_tasks(
         &mut self,
@@ -79,7 +91,7 @@ impl Tx<'_> {
         limit: usize,
     ) -> Result<Vec<RunId>, StoreError> {
         let sql = "DELETE FROM task WHERE id IN (
-                SELECT id FROM task WHERE created < ?1 AND state NOT IN ('queued', 'starting', 'running') LIMIT ?2
+                SELECT id FROM task WHERE coalesce(ended, created) < ?1 AND state NOT IN ('queued', 'starting', 'running') LIMIT ?2
             ) RETURNING run";
         let mut statement = self.connection.prepare_cached(sql)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);

@@ -18,4 +18,5 @@ mod gate;
 mod http;
 mod mcp;
 mod support;
+mod task;
 mod tidy;

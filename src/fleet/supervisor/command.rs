@@ -62,7 +62,7 @@ pub fn start(dir: &RunDir, plan: &Plan) -> Result<Running, String> {
     let mut command = CommandWrap::from(command);
     command.wrap(ProcessSession);
     // Ours keeps secrets in; the command's files are its owner's business.
-    let ours = umask(Mode::from_bits_truncate(plan.umask.into()));
+    let ours = umask(Mode::from_bits_truncate(plan.umask as nix::libc::mode_t));
     let spawned = command.spawn();
     umask(ours);
     let mut child = spawned.map_err(|error| explain(plan, &error))?;

@@ -1,0 +1,110 @@
+//! What a run's directory says about its end, and what follows from it.
+
+use std::io;
+
+use super::admit::next_plan;
+use super::output;
+use super::plan::{Cause, Count, Pids, Plan, Status};
+use super::process::Boot;
+use super::rundir::RunDir;
+use super::state::{Known, Outcome};
+use crate::model::{Exit, OutputStream, Timestamp};
+
+/// The plan of the run that follows a failure, if one was asked for.
+pub fn retry(dir: &RunDir, outcome: &Outcome) -> Option<Plan> {
+    let Known::Status(status) = &outcome.known else { return None };
+    let failed = match (status.cause, status.exit) {
+        (None, exit) => exit != Some(Exit::Code(0)),
+        // A limit on the whole is a limit on all runs; what cannot start will
+        // not start the next time.
+        (Some(cause), _) => cause == Cause::Inactivity,
+    };
+    if !failed || dir.has("stop") {
+        return None;
+    }
+    dir.spec().ok().filter(|plan| plan.retries > 0).map(|plan| next_plan(&plan))
+}
+
+/// How a run in `dir` ended that will not go on.
+pub fn conclusion(dir: &RunDir, known: io::Result<Option<Status>>) -> Outcome {
+    match known {
+        Ok(Some(status)) => {
+            let failed = status.exit != Some(Exit::Code(0));
+            Outcome {
+                reason: reason(dir, &status),
+                stdout_bytes: status.stdout.written(),
+                stderr_bytes: status.stderr.written(),
+                last_lines: output::last_lines(dir, failed),
+                known: Known::Status(status),
+            }
+        }
+        Ok(None) => unknown(dir, why_unknown(dir)),
+        Err(error) => unknown(dir, format!("its status cannot be read: {error}")),
+    }
+}
+
+/// The outcome of a run that was never begun and never will be.
+pub fn never_began(detail: String) -> Outcome {
+    let status = Status {
+        exit: None,
+        cause: Some(Cause::NotStarted),
+        detail: Some(detail.clone()),
+        pid: None,
+        started_ms: None,
+        ended_ms: Timestamp::now().millis(),
+        duration_ms: 0,
+        stdout: Count::default(),
+        stderr: Count::default(),
+    };
+    Outcome {
+        known: Known::Status(status),
+        reason: Some(detail),
+        stdout_bytes: 0,
+        stderr_bytes: 0,
+        last_lines: Vec::new(),
+    }
+}
+
+fn unknown(dir: &RunDir, reason: String) -> Outcome {
+    let bytes = |stream| {
+        let (kept, cut) = dir.counts(stream);
+        kept + cut
+    };
+    Outcome {
+        known: Known::Nothing,
+        reason: Some(reason),
+        stdout_bytes: bytes(OutputStream::Stdout),
+        stderr_bytes: bytes(OutputStream::Stderr),
+        last_lines: output::last_lines(dir, true),
+    }
+}
+
+fn why_unknown(dir: &RunDir) -> String {
+    match dir.pids().ok().flatten() {
+        None => String::from("its supervisor never reported"),
+        Some(pids) if pids.boot != Boot::current() => {
+            String::from("the member was rebooted while it ran")
+        }
+        Some(Pids { command: Some(pid), .. }) => format!(
+            "its supervisor was killed; the command was process {pid} and may still be running"
+        ),
+        Some(_) => String::from("its supervisor was killed"),
+    }
+}
+
+fn reason(dir: &RunDir, status: &Status) -> Option<String> {
+    let limit = |pick: fn(&Plan) -> Option<u64>| {
+        let millis = dir.spec().ok().and_then(|plan| pick(&plan)).unwrap_or(0);
+        format!("{} s", millis as f64 / 1000.0)
+    };
+    let why = match status.cause? {
+        Cause::Stopped => String::from("stopped on request"),
+        Cause::Inactivity => format!("ended after {} without output", limit(|p| p.inactivity_ms)),
+        Cause::Total => format!("ended after {} in all", limit(|p| p.total_ms)),
+        Cause::NotStarted => status.detail.clone().unwrap_or_else(|| String::from("not started")),
+    };
+    match status.exit {
+        None if status.pid.is_some() => Some(format!("{why}; it outlived even KILL")),
+        _ => Some(why),
+    }
+}
