@@ -180,6 +180,7 @@ impl Daemon {
             instance: instance.clone(),
             started,
             url: url.clone(),
+            session_key: keep::session_key(&token),
         };
         let mcp = Mcp::new(identity, bus.clone(), fleet.clone());
         let options = HttpOptions {

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use sha2::{Digest, Sha256};
 use tokio::net::{TcpListener, UnixListener};
 use uuid::Uuid;
 
@@ -9,6 +10,7 @@ use super::place::{self, PlaceError};
 use super::{DaemonError, process};
 use crate::config::Paths;
 use crate::http::Secret;
+use crate::mcp::SessionKey;
 
 /// The token that clients show; made once, replaced only by command.
 ///
@@ -30,6 +32,13 @@ pub fn token(paths: &Paths) -> Result<Secret, DaemonError> {
 /// If the system has none to give.
 pub fn new_secret() -> Result<Secret, DaemonError> {
     Secret::generate().map_err(|error| DaemonError::Random(error.to_string()))
+}
+
+/// What makes MCP session ids ours: drawn from the token, so that ids survive a
+/// restart and end with the token they were made under.
+pub fn session_key(token: &Secret) -> SessionKey {
+    let digest = Sha256::new().chain_update("mcp session\0").chain_update(token.reveal());
+    SessionKey::new(digest.finalize().into())
 }
 
 /// This installation's id, the same for as long as its state lives; it stands

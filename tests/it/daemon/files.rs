@@ -64,7 +64,7 @@ fn s05_files_are_private_from_the_first_moment() {
     daemon.publish("custom.one", "one", json!({}));
     let text = std::fs::read_to_string(&trace).expect("a trace");
     let created: Vec<&str> = text.lines().filter(|line| line.contains("O_CREAT")).collect();
-    let private = |line: &&&str| line.contains(", 0600)");
+    let private = |line: &&&str| line.contains(", 0600");
     let journal = created.iter().find(|line| line.contains("journal.db"));
     assert!(journal.is_some() && created.len() > 3, "{created:?}");
     // SQLite asks for 0644 and leaves the rest to the umask, which is 077.

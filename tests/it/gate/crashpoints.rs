@@ -11,8 +11,10 @@ use super::size;
 use crate::support::{Daemon, Home};
 
 /// Calls by which the daemon changes the disk, or tells somebody about it.
-const CALLS: [&str; 8] =
-    ["pwrite64", "fdatasync", "fsync", "ftruncate", "rename", "unlink", "sendto", "openat"];
+const CALLS: [&str; 12] = [
+    "pwrite64", "write", "fdatasync", "fsync", "ftruncate", "rename", "renameat", "unlink",
+    "mkdir", "openat", "sendto", "writev",
+];
 
 /// Events published in one life: enough that the writer passes many calls.
 const EVENTS: usize = 60;

@@ -26,18 +26,18 @@ struct Watch {
 
 /// `custom.end` ends every history, so every filter admits it.
 const WATCHES: [Watch; 5] = [
-    Watch { query: "types=custom.>", admits: |_| true },
+    Watch { query: "types=custom.%3E", admits: |_| true },
     Watch { query: "types=custom.a,custom.end", admits: |event| event["type"] == "custom.a" },
     Watch {
         query: "types=custom.b.*,custom.end",
         admits: |event| event["type"].as_str().is_some_and(|t| t.starts_with("custom.b.")),
     },
     Watch {
-        query: "types=custom.>&subject=build/7",
+        query: "types=custom.%3E&subject=build/7",
         admits: |event| event["subject"] == "build/7",
     },
     Watch {
-        query: "types=custom.c.>,custom.end&severity=warning",
+        query: "types=custom.c.%3E,custom.end&severity=warning",
         admits: |event| {
             event["type"] == "custom.c.x.z"
                 && (event["severity"] == "warning" || event["severity"] == "error")
@@ -171,7 +171,7 @@ fn r06_histories_are_ordered_unique_complete_and_true_to_their_filter() {
     });
 
     let mut journal = Vec::new();
-    let mut replay = daemon.events("types=custom.>&since=0&signals=0");
+    let mut replay = daemon.events("types=custom.%3E&since=0&signals=0");
     while journal.last().is_none_or(|event: &Event| event.name != "custom.end") {
         journal.push(replay.next());
     }

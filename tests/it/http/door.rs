@@ -199,9 +199,9 @@ fn s06_a_token_in_the_address_is_no_token_and_is_not_logged() {
         let path = format!("/events?{query}={token}");
         let request = Request::new("GET", &path).host(&daemon.host());
         refused(&daemon, &request, 401, "unauthorized");
-        // With a valid token beside it the parameter is unknown, and no echo.
+        // Refused with a valid token beside it too: an address gets into histories.
         let answer = daemon.get(&path);
-        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(matches!(answer.status, 400 | 401), "{answer:?}");
         assert!(!answer.text().contains(&token), "the token was echoed");
     }
     assert!(!daemon.home().story().contains(&token), "the token was logged");

@@ -13,9 +13,9 @@ enum Outcome {
 
 fn sent(daemon: &Daemon, bytes: &[u8]) -> Outcome {
     let mut conn = daemon.connect();
-    // The daemon may hang up while we still write.
+    // The daemon may hang up while we still write. The sending side stays open:
+    // a half-closed connection would be given up for that alone.
     drop(conn.write(bytes));
-    conn.finish_writing();
     match conn.read_answer("POST") {
         Ok(answer) => Outcome::Refused(answer.status),
         Err(_) => Outcome::Closed,
@@ -56,7 +56,6 @@ fn r53_no_oddity_reaches_a_handler() {
         ("NUL in a header", "X-A: b\0c\r\nContent-Length: LENGTH", "EVENT"),
         ("CR in a header", "X-A: b\rX: c\r\nContent-Length: LENGTH", "EVENT"),
         ("a compressed body", "Content-Encoding: gzip\r\nContent-Length: LENGTH", "EVENT"),
-        ("a body that is cut", "Content-Length: 100000", "EVENT"),
     ];
     let mut ids = Vec::new();
     for (what, extra, body) in oddities {
@@ -66,6 +65,12 @@ fn r53_no_oddity_reaches_a_handler() {
         assert!(refused, "{what}: {outcome:?}");
         ids.push(id);
     }
+    let id = distinct_id("cut");
+    let mut cut = daemon.connect();
+    cut.write(&publish(&daemon, &id, "Content-Length: 100000", "EVENT")).expect("sent");
+    cut.finish_writing();
+    assert!(cut.closes_within(Duration::from_secs(11)), "a body that was cut");
+    ids.push(id);
     // The same request without an oddity is taken: the table tests what it says.
     let id = distinct_id("plain");
     let outcome = sent(&daemon, &publish(&daemon, &id, "Content-Length: LENGTH", "EVENT"));
