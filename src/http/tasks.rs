@@ -62,15 +62,26 @@ struct Reader {
     follow: bool,
 }
 
+/// Where a reader stands between two pages.
+enum Step {
+    HandOut(OutputPage),
+    After(OutputPage),
+}
+
 impl Reader {
-    /// `first` and what follows it.
+    /// `first` and what follows it. A page is handed out before the next is
+    /// waited for: what the command said last is not held back until it speaks again.
     fn read(self, first: OutputPage) -> impl Stream<Item = Bytes> + Send {
-        let rest = stream::unfold((self, Some(first)), |(reader, page)| async move {
-            let page = page?;
-            let next = reader.after(&page).await;
-            Some((page.bytes, (reader, next)))
+        let begin = (self, Step::HandOut(first));
+        let pages = stream::unfold(begin, |(reader, step)| async move {
+            let page = match step {
+                Step::HandOut(page) => page,
+                Step::After(page) => reader.after(&page).await?,
+            };
+            let bytes = page.bytes.clone();
+            Some((bytes, (reader, Step::After(page))))
         });
-        rest.filter(|bytes| std::future::ready(!bytes.is_empty()))
+        pages.filter(|bytes| std::future::ready(!bytes.is_empty()))
     }
 
     /// The page after `page`, waiting for it if the reader follows. `None` at the end.
