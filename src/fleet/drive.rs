@@ -179,6 +179,8 @@ impl Inner {
         let files = [OutputStream::Stdout, OutputStream::Stderr].map(|s| dir.file(s.as_str()));
         let files = [files[0].as_path(), files[1].as_path()];
         let _growth = self.growth().map(|growth| growth.watch(&files, &live.changed));
+        // The command may have written before the watch was there.
+        live.changed.send_replace(());
         let Some(mut frames) = Frames::new(live.id, live.project.clone(), dir) else {
             return Ok(());
         };
