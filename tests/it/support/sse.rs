@@ -95,7 +95,7 @@ impl Stream {
     }
 
     /// The next event if it comes within `limit`; `None` at the end of the
-    /// stream too, which [`Stream::has_ended`] tells apart.
+    /// stream too, which [`Stream::ends_within`] tells apart.
     pub fn next_within(&mut self, limit: Duration) -> Option<Event> {
         lock(&self.source).deadline = Instant::now() + limit;
         // Blocking happens inside the poll, so one poll is all there is.
@@ -138,11 +138,6 @@ impl Stream {
     /// Events until none has come for `quiet`.
     pub fn take_until_quiet(&mut self, quiet: Duration) -> Vec<Event> {
         std::iter::from_fn(|| self.next_within(quiet)).collect()
-    }
-
-    /// Whether the daemon ended the stream, as far as was read.
-    pub fn has_ended(&self) -> bool {
-        self.ended
     }
 
     /// Whether the daemon ends the stream within `limit`; events on the way are dropped.
