@@ -41,7 +41,7 @@ fn a_bookmark_moves_the_cursor_of_a_narrow_reader() {
     let begun = Instant::now();
     while !stream.seen().contains(&format!("id: {head}\n")) {
         assert_eq!(stream.next_within(Duration::from_millis(50)), None);
-        assert!(begun.elapsed() < Duration::from_secs(20), "no {head} in {:?}", stream.seen());
+        assert!(begun.elapsed() < Duration::from_secs(20), "no {head} in {stream:?}");
     }
 }
 
