@@ -14,6 +14,7 @@
 mod bus;
 mod config;
 mod daemon;
+mod edge;
 mod gate;
 mod http;
 mod mcp;
