@@ -41,7 +41,7 @@ pub struct End {
 fn said(words: &str) -> String {
     match words.trim() {
         "" => "; look with `fleetctl logs`".to_owned(),
-        words => format!(": {}", words.strip_prefix("error: ").unwrap_or(words)),
+        words => format!(": {}", words.strip_prefix("fleetd: ").unwrap_or(words)),
     }
 }
 
@@ -119,6 +119,6 @@ mod tests {
     fn the_daemon_s_own_words_are_shown() {
         let end = |words: &str| End { status: 4, words: words.into() }.to_string();
         assert_eq!(end(""), "fleetd could not start; look with `fleetctl logs`");
-        assert_eq!(end("error: no room\n"), "fleetd could not start: no room");
+        assert_eq!(end("fleetd: no room\n"), "fleetd could not start: no room");
     }
 }

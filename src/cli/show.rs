@@ -20,7 +20,7 @@ pub fn event(event: &Value, cursor: Option<&str>, out: &Output) -> String {
     }
     let head = [
         out.styled(Style::Dim, &table::time(&text::one_line(field("time"), 32))),
-        out.styled(style(field("severity"), &topic), &topic),
+        format!("{}{}", out.styled(style(field("severity"), &topic), &topic), padding(&topic)),
         subject,
         summary(&topic, data),
         cursor
@@ -29,6 +29,11 @@ pub fn event(event: &Value, cursor: Option<&str>, out: &Output) -> String {
     ];
     let parts: Vec<_> = head.into_iter().filter(|part| !part.is_empty()).collect();
     parts.join("  ")
+}
+
+/// What a topic lacks to the width of most, so that the subjects stand in line.
+fn padding(topic: &str) -> String {
+    " ".repeat("task.completed".len().saturating_sub(topic.len()))
 }
 
 /// Partial output: each line marked as foreign text of its task.
@@ -128,7 +133,7 @@ mod tests {
             ("custom.x", json!({"a": "b\nc"}), "{\"a\":\"b\\nc\"}"),
         ] {
             let expected = format!(
-                "2026-11-20 10:00:00Z  {topic}  task/1d0c1f5e-6d34  {expected}  [0000002a:7]"
+                "2026-11-20 10:00:00Z  {topic:<14}  task/1d0c1f5e-6d34  {expected}  [0000002a:7]"
             );
             assert_eq!(line(base(topic, data), Some("0000002a:7")), expected);
         }
@@ -145,6 +150,6 @@ mod tests {
     fn a_hostile_event_stays_on_its_line() {
         let hostile = json!({"type": "custom.x\u{1b}[2J\n", "subject": "a\r\nb\u{9b}1m", "data": null,
             "time": "2026-11-20T10:00:00.123Z\u{1b}[31m", "severity": "info"});
-        assert_eq!(line(hostile, None), "2026-11-20 10:00:00Z  custom.x  a b");
+        assert_eq!(line(hostile, None), "2026-11-20 10:00:00Z  custom.x        a b");
     }
 }

@@ -40,11 +40,12 @@ fn trimmed(table: &Table) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// `1.2 s`, `3 min 4 s`, `2 h 5 min`, `3 d 4 h`.
+/// `17 ms`, `1.2 s`, `3 min 4 s`, `2 h 5 min`, `3 d 4 h`.
 pub fn duration(millis: u64) -> String {
     let seconds = millis / 1000;
     match seconds {
-        0..60 => format!("{}.{} s", seconds, millis % 1000 / 100),
+        0 => format!("{millis} ms"),
+        1..60 => format!("{}.{} s", seconds, millis % 1000 / 100),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
@@ -82,6 +83,7 @@ mod tests {
 
     #[test]
     fn figures_read_well() {
+        assert_eq!(duration(17), "17 ms");
         assert_eq!(duration(1_234), "1.2 s");
         assert_eq!(duration(184_000), "3 min 4 s");
         assert_eq!(duration(7_500_000), "2 h 5 min");

@@ -42,7 +42,7 @@ pub enum ClientError {
     #[error("the connection to fleetd was lost before it had answered")]
     Cut(#[source] hyper::Error),
     /// The same, but in good order: fleetd goes down, or gave the answer up.
-    #[error("fleetd ended its answer before the result")]
+    #[error("fleetd ended its answer early; it may be going down")]
     Ended,
     #[error(
         "fleetd answered something this fleetctl does not understand: {0}; compare `fleetctl version`"

@@ -128,7 +128,7 @@ impl EventStream {
         let Some((body, parser)) = &mut self.open else { return Ok(()) };
         let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
             Ok(Some(frame)) => frame.map_err(ClientError::Cut)?,
-            Ok(None) => return Err(ClientError::NotRunning),
+            Ok(None) => return Err(ClientError::Ended),
             Err(_) => return Err(ClientError::Frozen { pid: None, waited: SILENCE }),
         };
         let Some(bytes) = frame.data_ref() else { return Ok(()) };

@@ -140,7 +140,12 @@ impl Link {
         body: Bytes,
     ) -> Result<Response<Incoming>, ClientError> {
         let request = request.body(Full::new(body)).map_err(ClientError::protocol)?;
-        self.sender.send_request(request).await.map_err(ClientError::Cut)
+        // The connection's loop may still be busy with the answer before this
+        // one. If it has ended instead, nothing was sent: the daemon goes down.
+        self.sender.ready().await.map_err(|_| ClientError::NotRunning)?;
+        self.sender.send_request(request).await.map_err(|error| {
+            if error.is_canceled() { ClientError::NotRunning } else { ClientError::Cut(error) }
+        })
     }
 
     /// Has `/healthz` answered within `patience`.
