@@ -26,8 +26,9 @@ use super::push::KEEP_ALIVE;
 use super::refusal::{code, empty_response, json_response};
 
 /// How long an answer may take and still be plain JSON. Most tools are done in a
-/// millisecond; a client that waits for one that is not sees a stream open.
-const SOON: Duration = Duration::from_millis(50);
+/// millisecond, on a busy machine in some hundred; a client that waits for one that
+/// is not sees a stream open long before it gives up.
+const SOON: Duration = Duration::from_millis(500);
 
 /// What the calls of one POST say, in order.
 pub type Sayings = Pin<Box<dyn Stream<Item = Said> + Send>>;

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, CustomRequest,
-    CustomResult, DiscoverResult, Implementation, InitializeRequestParams, InitializeResult,
-    ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion, ServerCapabilities,
-    ServerConfig, Tool as ToolModel, ToolAnnotations,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
+    ContentBlock, CustomRequest, CustomResult, DiscoverResult, Implementation,
+    InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
+    ListResourcesResult, ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion,
+    ServerCapabilities, ServerConfig, Tool as ToolModel, ToolAnnotations,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -113,6 +114,41 @@ impl ServerHandler for Handler {
         Ok(result(outcome, meta).into())
     }
 
+    // rmcp answers these with empty lists by itself; a server that announces
+    // neither prompts nor resources has no such methods.
+
+    async fn list_prompts(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListPromptsResult, ErrorData> {
+        Err(not_served("prompts/list"))
+    }
+
+    async fn list_resources(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        Err(not_served("resources/list"))
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Err(not_served("resources/templates/list"))
+    }
+
+    async fn complete(
+        &self,
+        _: CompleteRequestParams,
+        _: RequestContext<RoleServer>,
+    ) -> Result<CompleteResult, ErrorData> {
+        Err(not_served("completion/complete"))
+    }
+
     /// A method that is known, with parameters that do not fit it, ends up here
     /// as well: rmcp tries one type after the other.
     async fn on_custom_request(
@@ -126,10 +162,14 @@ impl ServerHandler for Handler {
                 format!("the parameters of '{}' are missing or ill-typed", request.method);
             return Err(ErrorData::invalid_params(message, None));
         }
-        let method: String = request.method.chars().take(64).collect();
-        let message = format!("method '{method}' is not served");
-        Err(ErrorData::new(rmcp::model::ErrorCode::METHOD_NOT_FOUND, Cow::from(message), None))
+        Err(not_served(&request.method))
     }
+}
+
+fn not_served(method: &str) -> ErrorData {
+    let method: String = method.chars().take(64).collect();
+    let message = format!("method '{method}' is not served");
+    ErrorData::new(rmcp::model::ErrorCode::METHOD_NOT_FOUND, Cow::from(message), None)
 }
 
 fn model(tool: &Tool) -> ToolModel {

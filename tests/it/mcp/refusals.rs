@@ -54,8 +54,14 @@ async fn a_modern_request_that_is_wrong_is_told_in_modern_terms() {
         );
         assert_eq!(answer.json()["id"], 7);
     }
-    let unknown = rig.modern("fleet/dance", json!({})).await;
-    assert_eq!((unknown.status, unknown.error_code()), (StatusCode::NOT_FOUND, -32601));
+    for method in ["fleet/dance", "prompts/list", "resources/list", "resources/templates/list"] {
+        let answer = rig.modern(method, json!({})).await;
+        assert_eq!(
+            (answer.status, answer.error_code()),
+            (StatusCode::NOT_FOUND, -32601),
+            "{method}"
+        );
+    }
     let listen = rig.modern("subscriptions/listen", json!({"notifications": {}})).await;
     assert_eq!((listen.status, listen.error_code()), (StatusCode::NOT_FOUND, -32601));
     let headers = [JSON, ("mcp-protocol-version", "2099-01-01")];
