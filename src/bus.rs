@@ -19,6 +19,8 @@ mod batch;
 mod index;
 mod ring;
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -18,7 +18,7 @@ const CHUNK_BYTES: usize = 128 * 1024;
 
 /// Rows looked at in one page, so that a narrow filter over a long history
 /// gives the reader thread back now and then.
-const PAGE_ROWS: u64 = 20_000;
+const PAGE_ROWS: u64 = 4096;
 
 /// Signals kept for a reader that is busy; the oldest gives way.
 const SIGNALS: usize = 64;
@@ -147,7 +147,11 @@ impl Subscription {
     /// handed out, so it is a safe place to resume from, and it moves on while
     /// nothing matches.
     pub fn cursor(&mut self) -> Cursor {
-        if self.caught_up && self.gap.is_none() {
+        if let Some(gap) = &self.gap {
+            // Whoever resumes from here has to be told again.
+            return gap.from;
+        }
+        if self.caught_up {
             let state = self.core.lock();
             if !self.interest.is_marked() {
                 self.at.seq = self.at.seq.max(state.head.seq);

@@ -103,13 +103,17 @@ impl Readers {
     {
         let (reply, answer) = oneshot::channel();
         let job: Query = Box::new(move |connection| {
+            // A caller that went away needs no answer, and nobody else shall
+            // wait for one.
+            if reply.is_closed() {
+                return;
+            }
             let result = match connection {
                 // A defect in one query must not take the reader down with it.
                 Ok(connection) => catch_unwind(AssertUnwindSafe(|| query(&Snapshot(connection))))
                     .unwrap_or(Err(StoreError::Panicked)),
                 Err(error) => Err(error.into()),
             };
-            // A caller that went away needs no answer.
             let _ = reply.send(result);
         });
         self.queries.send(job).await.map_err(|_| StoreError::Closed)?;
