@@ -9,6 +9,8 @@
 
 mod card;
 mod error;
+mod house;
+mod journal;
 mod keep;
 mod lock;
 mod log;
@@ -16,38 +18,36 @@ mod place;
 mod process;
 mod reload;
 mod service;
+mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::bus::{Bus, Feed};
+use crate::bus::Bus;
 use crate::config::{self, Config, Paths};
-use crate::fleet::{Fleet, FleetOptions, Recovery};
+use crate::fleet::{Fleet, FleetOptions};
 use crate::http::{Http, HttpOptions, Services};
 use crate::mcp::{Identity, Mcp};
-use crate::model::{NewEvent, Project, Timestamp};
-use crate::store::{Durability, OpenReport, Retention, Store, StoreError, StoreOptions};
+use crate::model::Timestamp;
+use crate::store::StoreError;
 
 pub use error::DaemonError;
 
 use card::{Card, Facts};
 use lock::{Lock, LockError};
 use log::Logging;
+use signals::{Heard, Signals};
 
 /// Time that requests are given at the end; streams end at once.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Time that everything at the end is given.
 const SETTLE: Duration = Duration::from_secs(4);
-
-/// How often housekeeping goes round.
-const TICK: Duration = Duration::from_secs(1);
 
 /// How long a latecomer waits for the daemon that lives to say who it is.
 const INTRODUCTION: Duration = Duration::from_millis(500);
@@ -163,7 +163,7 @@ impl Daemon {
         let started = Timestamp::now();
         let (token, instance) = (keep::token(paths)?, keep::instance(paths)?);
         let proof_key = keep::new_secret()?;
-        let (bus, report) = open_journal(paths, &config, &instance)?;
+        let (bus, report) = journal::open(paths, &config, &instance)?;
         let (tcp, port) = keep::listen(paths, config.server.port).await?;
         let unix = keep::listen_unix(paths)?;
         let url = format!("http://127.0.0.1:{port}");
@@ -174,7 +174,7 @@ impl Daemon {
         };
         let fleet = Fleet::new(options, bus.clone());
         let recovery = fleet.recover().await?;
-        announce(&bus, &instance, &report, recovery).await?;
+        journal::announce(&bus, &instance, &report, recovery).await?;
         let identity = Identity {
             version: env!("CARGO_PKG_VERSION"),
             instance: instance.clone(),
@@ -203,8 +203,11 @@ impl Daemon {
     async fn run(mut self, mut signals: Signals) -> Result<ExitCode, DaemonError> {
         let tracker = TaskTracker::new();
         let closing = CancellationToken::new();
-        let keeper =
-            tracker.spawn(keep_house(self.bus.store().clone(), self.http.clone(), closing.clone()));
+        let keeper = tracker.spawn(house::keep(
+            self.bus.store().clone(),
+            self.http.clone(),
+            closing.clone(),
+        ));
         tracing::info!(url = %self.url, version = env!("CARGO_PKG_VERSION"), "ready");
         service::ready(&format!("serving {}", self.url));
         let mut keeper = std::pin::pin!(keeper);
@@ -267,7 +270,8 @@ impl Daemon {
     /// Best effort and not for long: a wedged journal must not hold up the end.
     async fn say_goodbye(&self, reason: &str) {
         let data = json!({ "reason": reason, "running_tasks": self.fleet.open_tasks() });
-        let said = tokio::time::timeout(GRACE, say(&self.bus, vec![("fleet.stopping", data)]));
+        let said =
+            tokio::time::timeout(GRACE, journal::say(&self.bus, vec![("fleet.stopping", data)]));
         if !matches!(said.await, Ok(Ok(()))) {
             tracing::warn!("fleet.stopping could not be written");
         }
@@ -283,156 +287,5 @@ impl Daemon {
             let _ = std::fs::remove_file(socket);
         }
         tracing::info!("stopped");
-    }
-}
-
-fn open_journal(
-    paths: &Paths,
-    config: &Config,
-    instance: &str,
-) -> Result<(Bus, OpenReport), DaemonError> {
-    let journal = &config.journal;
-    let options = StoreOptions {
-        dir: paths.state.clone(),
-        source: format!("fleetd/{instance}"),
-        retention: Retention {
-            rows: journal.max_events,
-            bytes: journal.max_mib.saturating_mul(1024 * 1024),
-            age: journal.max_age(),
-        },
-        durability: match journal.durability {
-            config::Durability::Full => Durability::Full,
-            config::Durability::Normal => Durability::Normal,
-        },
-    };
-    let feed = Feed::new(journal.ring_mib.saturating_mul(1024 * 1024));
-    let (store, report) = Store::open(options, feed.hook())?;
-    Ok((Bus::new(feed, store), report))
-}
-
-/// Tells the world that the daemon is there, and what it found after a crash.
-async fn announce(
-    bus: &Bus,
-    instance: &str,
-    report: &OpenReport,
-    recovery: Recovery,
-) -> Result<(), DaemonError> {
-    let mut events = Vec::new();
-    if report.unclean || report.regressed.is_some() {
-        let lost = report.regressed.as_ref().filter(|lost| lost.from <= lost.to);
-        let reason = if report.regressed.is_some() { "store_regressed" } else { "unclean_stop" };
-        let data = json!({
-            "reason": reason,
-            "lost_from": lost.map(|lost| lost.from),
-            "lost_to": lost.map(|lost| lost.to),
-            "adopted_tasks": recovery.adopted,
-            "settled_tasks": recovery.settled,
-            "unknown_tasks": recovery.unknown,
-        });
-        tracing::warn!(reason, ?recovery, "the last daemon did not end cleanly");
-        events.push(("fleet.recovered", data));
-    }
-    let data = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "instance": instance,
-        "pid": std::process::id(),
-    });
-    events.push(("fleet.started", data));
-    match say(bus, events).await {
-        // A full disk leaves reading and deleting; the daemon is there for that (R48).
-        Err(error @ (StoreError::Full { .. } | StoreError::Degraded)) => {
-            tracing::error!(%error, "started, but events cannot be written");
-            Ok(())
-        }
-        result => Ok(result?),
-    }
-}
-
-async fn say(bus: &Bus, events: Vec<(&'static str, serde_json::Value)>) -> Result<(), StoreError> {
-    let project = Project::default_project();
-    let write = move |tx: &mut crate::store::Tx<'_>| -> Result<(), StoreError> {
-        for (topic, data) in events {
-            let event = NewEvent::own(topic, "fleet", project.clone(), data)
-                .map_err(crate::model::EventError::from)?;
-            tx.append(event)?;
-        }
-        Ok(())
-    };
-    bus.store().write(write).await
-}
-
-/// Goes round the writer thread every second and feeds the watchdog from its
-/// return. Ends only with what a daemon cannot go on with.
-async fn keep_house(store: Store, http: Http, closing: CancellationToken) -> Option<StoreError> {
-    let watchdog = service::watchdog();
-    let pace = watchdog.map_or(TICK, |half| half.min(TICK));
-    let mut interval = tokio::time::interval(pace);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut failing = false;
-    loop {
-        tokio::select! {
-            () = closing.cancelled() => return None,
-            _ = interval.tick() => {}
-        }
-        http.tick(process::descriptors());
-        match store.tick().await {
-            Ok(()) => failing = false,
-            Err(error) if is_fatal(&error) => return Some(error),
-            Err(error) => {
-                if !failing {
-                    tracing::error!(%error, "housekeeping of the journal failed");
-                }
-                failing = true;
-            }
-        }
-        // Also after a failure: the loop goes round, which is what is watched.
-        if watchdog.is_some() {
-            service::alive();
-        }
-    }
-}
-
-/// What ends the daemon with exit code 5, so that somebody looks at the journal.
-fn is_fatal(error: &StoreError) -> bool {
-    matches!(error, StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Closed)
-}
-
-/// What a signal asks for.
-enum Heard {
-    Stop(&'static str),
-    Reload,
-}
-
-/// The signals that are listened to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Heard {
-        tokio::select! {
-            _ = self.terminate.recv() => Heard::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Heard::Stop("SIGINT"),
-            _ = self.hangup.recv() => Heard::Reload,
-        }
-    }
-
-    /// The next signal that means to stop.
-    async fn stop(&mut self) -> &'static str {
-        loop {
-            if let Heard::Stop(name) = self.next().await {
-                return name;
-            }
-        }
     }
 }

@@ -305,8 +305,10 @@ mod tests {
         let metrics = Metrics::default();
         let handled = async {
             tokio::task::yield_now().await;
-            let none: Option<()> = None;
-            Ok::<_, Problem>(none.unwrap())
+            if metrics.panics.get() == 0 {
+                panic!("a defect");
+            }
+            Ok::<(), Problem>(())
         };
         let problem = survive(&metrics, "/events", handled).await.unwrap_err();
         assert_eq!((problem.status.as_u16(), problem.code), (500, ErrorCode::Internal));

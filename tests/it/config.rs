@@ -67,7 +67,7 @@ fn mutate(text: &str, random: &mut Random) -> String {
         match random.below(8) {
             0 => drop(lines.remove(at)),
             1 => lines.insert(at, (*random.pick(&SCRAPS)).to_owned()),
-            2 => lines[at] = lines[at].replace(" = ", *random.pick(&[" ", " == ", " = = ", "="])),
+            2 => lines[at] = lines[at].replace(" = ", EQUALS[random.below(EQUALS.len())]),
             3 => {
                 let key = lines[at].split(" = ").next().unwrap_or_default().to_owned();
                 lines[at] = format!("{key} = {}", random.pick(&SCRAPS));
@@ -86,6 +86,9 @@ fn mutate(text: &str, random: &mut Random) -> String {
     }
     lines.join("\n")
 }
+
+/// What may stand where ` = ` should.
+const EQUALS: [&str; 4] = [" ", " == ", " = = ", "="];
 
 const SCRAPS: [&str; 14] = [
     "-1",

@@ -3,5 +3,6 @@
 mod door;
 mod oddities;
 mod routes;
+mod strangers;
 
 pub use routes::routes;

@@ -12,8 +12,18 @@ use crate::support::{Daemon, Home};
 
 /// Calls by which the daemon changes the disk, or tells somebody about it.
 const CALLS: [&str; 12] = [
-    "pwrite64", "write", "fdatasync", "fsync", "ftruncate", "rename", "renameat", "unlink",
-    "mkdir", "openat", "sendto", "writev",
+    "pwrite64",
+    "write",
+    "fdatasync",
+    "fsync",
+    "ftruncate",
+    "rename",
+    "renameat",
+    "unlink",
+    "mkdir",
+    "openat",
+    "sendto",
+    "writev",
 ];
 
 /// Events published in one life: enough that the writer passes many calls.

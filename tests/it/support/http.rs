@@ -266,9 +266,16 @@ impl Socket {
 
     fn fill(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 64 * 1024];
-        let count = match &mut self.wire {
-            Wire::Tcp(stream) => stream.read(&mut buffer)?,
-            Wire::Unix(stream) => stream.read(&mut buffer)?,
+        let count = loop {
+            let read = match &mut self.wire {
+                Wire::Tcp(stream) => stream.read(&mut buffer),
+                Wire::Unix(stream) => stream.read(&mut buffer),
+            };
+            match read {
+                // Another test's child has ended and somebody handles SIGCHLD.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                other => break other?,
+            }
         };
         self.ahead.extend_from_slice(&buffer[..count]);
         Ok(count)

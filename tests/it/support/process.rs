@@ -77,7 +77,7 @@ fn drain(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8
 
 /// Sends a signal; a process that has just ended is no failure.
 pub fn signal(pid: u32, signal: Signal) {
-    drop(kill(as_pid(pid), signal));
+    let _ = kill(as_pid(pid), signal);
 }
 
 /// Whether the process exists and is not a zombie.

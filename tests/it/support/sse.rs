@@ -1,6 +1,7 @@
 //! Server-sent events, read by a parser that is not ours.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -48,6 +49,16 @@ pub struct Stream {
     ended: bool,
 }
 
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = lock(&self.source);
+        f.debug_struct("Stream")
+            .field("ended", &source.ended)
+            .field("seen", &source.seen())
+            .finish()
+    }
+}
+
 /// What the parser polls. Blocks until the deadline, so that a poll is a read.
 struct Poller(Arc<Mutex<Source>>);
 
@@ -56,6 +67,9 @@ struct Source {
     socket: Socket,
     body: Body,
     deadline: Instant,
+    /// How the stream ended, after how long.
+    ended: Option<(String, Duration)>,
+    begun: Instant,
     /// The first bytes of the stream, for tests that look at frames the parser
     /// does not dispatch (comments, bookmarks).
     seen: Vec<u8>,
@@ -88,14 +102,21 @@ impl Stream {
         assert_eq!(answer.status, 200, "{request:?}: {answer:?}");
         assert_eq!(answer.header("content-type"), Some("text/event-stream"), "{answer:?}");
         let socket = conn.into_socket();
-        let source = Source { socket, body, deadline: Instant::now(), seen: Vec::new() };
+        let source = Source {
+            socket,
+            body,
+            deadline: Instant::now(),
+            ended: None,
+            begun: Instant::now(),
+            seen: Vec::new(),
+        };
         let source = Arc::new(Mutex::new(source));
         let events = EventStream::new(Poller(Arc::clone(&source)));
         Ok(Self { answer, events, source, ended: false })
     }
 
     /// The next event if it comes within `limit`; `None` at the end of the
-    /// stream too, which [`Stream::has_ended`] tells apart.
+    /// stream too, which [`Stream::ends_within`] tells apart.
     pub fn next_within(&mut self, limit: Duration) -> Option<Event> {
         lock(&self.source).deadline = Instant::now() + limit;
         // Blocking happens inside the poll, so one poll is all there is.
@@ -140,11 +161,6 @@ impl Stream {
         std::iter::from_fn(|| self.next_within(quiet)).collect()
     }
 
-    /// Whether the daemon ended the stream, as far as was read.
-    pub fn has_ended(&self) -> bool {
-        self.ended
-    }
-
     /// Whether the daemon ends the stream within `limit`; events on the way are dropped.
     pub fn ends_within(&mut self, limit: Duration) -> bool {
         let begun = Instant::now();
@@ -156,7 +172,7 @@ impl Stream {
 
     /// The first bytes of the stream, as far as they were read.
     pub fn seen(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.source).seen).into_owned()
+        lock(&self.source).seen()
     }
 }
 
@@ -168,7 +184,7 @@ impl futures_util::Stream for Poller {
         let left = source.deadline.saturating_duration_since(Instant::now());
         drop(source.socket.patience(left));
         match source.body.next(&mut source.socket, PIECE) {
-            Ok(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Ok(bytes) if bytes.is_empty() => source.end("in order".to_owned()),
             Ok(bytes) => {
                 let room = SEEN.saturating_sub(source.seen.len()).min(bytes.len());
                 source.seen.extend_from_slice(&bytes[..room]);
@@ -176,8 +192,20 @@ impl futures_util::Stream for Poller {
             }
             Err(error) if is_timeout(&error) => Poll::Pending,
             // A reset is an end too: the daemon may have been killed.
-            Err(_) => Poll::Ready(None),
+            Err(error) => source.end(error.to_string()),
         }
+    }
+}
+
+impl Source {
+    fn end<T>(&mut self, how: String) -> Poll<Option<T>> {
+        let after = self.begun.elapsed();
+        self.ended.get_or_insert((how, after));
+        Poll::Ready(None)
+    }
+
+    fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
     }
 }
 

@@ -42,17 +42,6 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     within(PATIENCE, what, || holds().then_some(()));
 }
 
-/// Looks again and again for `span` and panics at the first look that fails:
-/// for what must *not* happen, or must go on holding.
-#[track_caller]
-pub fn holds_for(span: Duration, what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while begun.elapsed() < span {
-        assert!(holds(), "after {:?}: {what}", begun.elapsed());
-        pause();
-    }
-}
-
 /// The only pause of the harness, between two looks at a condition.
 fn pause() {
     std::thread::park_timeout(PAUSE);

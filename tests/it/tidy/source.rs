@@ -23,8 +23,11 @@ impl Source {
         (name != "lib").then_some(name)
     }
 
-    /// The code in front of the test module, which comes last.
+    /// The code in front of the test module, which comes last or lies in a file `tests.rs`.
     pub fn shipped(&self) -> &str {
+        if self.path.starts_with("src/") && self.path.ends_with("/tests.rs") {
+            return "";
+        }
         const MARK: &str = "#[cfg(test)]";
         let begins_tests =
             |at: &usize| self.code[at + MARK.len()..].trim_start().starts_with("mod ");
