@@ -69,7 +69,7 @@ pub fn past_faces(file: &Source, public: &Modules) -> Vec<String> {
             && inner.starts_with(|c: char| c.is_ascii_lowercase())
             && !public.contains(&(component.clone(), inner.clone()))
     };
-    let found = paths(&file.code).into_iter().filter(reaches);
+    let found = paths(file.shipped()).into_iter().filter(reaches);
     found
         .map(|p| format!("{}: {} reaches past a face", file.at(p.offset), p.segments.join("::")))
         .collect()

@@ -23,9 +23,10 @@ impl Source {
         (name != "lib").then_some(name)
     }
 
-    /// The code in front of the test module, which comes last or lies in a file `tests.rs`.
+    /// The code in front of the test module, which comes last or lies in `tests.rs` and `tests/`.
     pub fn shipped(&self) -> &str {
-        if self.path.starts_with("src/") && self.path.ends_with("/tests.rs") {
+        let in_src = self.path.starts_with("src/");
+        if in_src && (self.path.ends_with("/tests.rs") || self.path.contains("/tests/")) {
             return "";
         }
         const MARK: &str = "#[cfg(test)]";
