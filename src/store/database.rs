@@ -23,6 +23,10 @@ pub const SCHEMA_VERSION: i64 = 1;
 /// 3.51.3 repaired the WAL-reset corruption race (reliability.md, finding 5).
 const SQLITE_FLOOR: i32 = 3_051_003;
 
+/// How long a write waits for another writer: nobody else writes, but a
+/// person's `sqlite3` may, for a moment.
+pub const BUSY: Duration = Duration::from_secs(2);
+
 const SCHEMA: &str = "
 CREATE TABLE journal (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
@@ -111,8 +115,7 @@ pub fn header_version(path: &Path) -> io::Result<Option<i64>> {
 pub fn open_writer(path: &Path, durability: Durability) -> Result<Connection, StoreError> {
     check_sqlite()?;
     let connection = Connection::open_with_flags(path, FLAGS)?;
-    // Nobody else writes; a person's `sqlite3` may, for a moment.
-    connection.busy_timeout(Duration::from_secs(2))?;
+    connection.busy_timeout(BUSY)?;
     keep_wal_on_close(&connection)?;
     refuse_newer(&connection, path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

@@ -16,12 +16,15 @@ use nix::sys::statvfs::statvfs;
 /// Bytes in reserve: some times the WAL of a large deletion (R48).
 const BALLAST: u64 = 8 * 1024 * 1024;
 
-/// A disk with less room than this gets no ballast: it would be most of it.
-const AMPLE: u64 = 4 * BALLAST;
+/// On a small disk the reserve is this part of what is free.
+const SHARE: u64 = 4;
+
+/// A reserve smaller than this would not carry a deletion.
+const LEAST: u64 = 256 * 1024;
 
 /// Room beyond the reserve before adding goes on, so that it does not stop
 /// again at once.
-const MARGIN: u64 = 1024 * 1024;
+const MARGIN: u64 = 256 * 1024;
 
 /// Bytes written to learn whether the disk takes any.
 const PROBE: usize = 64 * 1024;
@@ -34,7 +37,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub struct Space {
     dir: PathBuf,
     ballast: PathBuf,
-    has_ballast: bool,
+    /// Bytes that the ballast has now.
+    reserve: u64,
     full: Option<Full>,
 }
 
@@ -48,21 +52,31 @@ struct Full {
 impl Space {
     pub fn new(dir: &Path) -> Self {
         let ballast = dir.join("journal.ballast");
-        let has_ballast = fs::metadata(&ballast).is_ok_and(|meta| meta.len() >= BALLAST);
-        Self { dir: dir.to_owned(), ballast, has_ballast, full: None }
+        let reserve = fs::metadata(&ballast).map_or(0, |meta| meta.len());
+        Self { dir: dir.to_owned(), ballast, reserve, full: None }
     }
 
-    /// Makes the reserve if there is none and there is ample room for it.
+    /// Makes the reserve, or a larger one where there is much more room than before.
     pub fn prepare(&mut self) {
-        if self.has_ballast || self.full.is_some() || self.free() < AMPLE {
+        let wanted = BALLAST.min(self.free().saturating_add(self.reserve) / SHARE);
+        if self.full.is_some() || wanted < LEAST || wanted < self.reserve.saturating_mul(2) {
             return;
         }
-        match write_zeros(&self.ballast, BALLAST) {
-            Ok(()) => self.has_ballast = true,
+        match write_zeros(&self.ballast, wanted) {
+            Ok(()) => self.reserve = wanted,
             Err(error) => {
-                let _ = fs::remove_file(&self.ballast);
+                self.give_back();
                 tracing::warn!(%error, "no reserve for a full disk could be made");
             }
+        }
+    }
+
+    fn give_back(&mut self) {
+        match fs::remove_file(&self.ballast) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(%error, "the reserve for a full disk could not be given back");
+            }
+            _ => self.reserve = 0,
         }
     }
 
@@ -72,11 +86,9 @@ impl Space {
 
     /// A write found no room: gives the reserve back.
     pub fn ran_out(&mut self) {
-        let reserve = if self.has_ballast { BALLAST } else { 0 };
-        if self.has_ballast && fs::remove_file(&self.ballast).is_ok() {
-            self.has_ballast = false;
-        }
-        let needed = self.full.as_ref().map_or(reserve + MARGIN, |full| full.needed);
+        let needed = self.reserve + MARGIN;
+        self.give_back();
+        let needed = self.full.as_ref().map_or(needed, |full| full.needed);
         self.full = Some(Full { needed, looked: Instant::now() });
     }
 

@@ -1,5 +1,6 @@
 //! What the store promises, tried on real files.
 
+mod adhoc;
 mod epochs;
 mod faults;
 mod keeping;

@@ -36,7 +36,7 @@ impl Writer {
             }
             Err(error) => {
                 self.trimming = false;
-                self.housekeeping_failed(error)
+                self.upkeep_failed(error, "the journal could not be trimmed")
             }
         }
     }
@@ -59,7 +59,7 @@ impl Writer {
             self.swept = Some(Instant::now());
         }
         self.state.moved(&self.journal);
-        self.wal.committed(&self.connection, &self.high);
+        self.wal.committed(&self.connection, &self.high)?;
         outcome
     }
 
@@ -81,9 +81,10 @@ impl Writer {
         Ok(more)
     }
 
-    fn housekeeping_failed(&mut self, error: rusqlite::Error) -> Flow {
+    /// What the writer does for itself failed; nobody waits for it.
+    pub(super) fn upkeep_failed(&mut self, error: rusqlite::Error, what: &str) -> Flow {
         let kind = self.kind_of(&error);
-        tracing::error!(%error, ?kind, "the journal could not be trimmed");
+        tracing::error!(%error, ?kind, "{what}");
         match kind {
             Kind::Full => {
                 self.ran_out();
@@ -103,8 +104,11 @@ impl Writer {
     }
 
     /// A tick found nobody waiting.
-    pub(super) fn rest(&mut self) {
-        self.wal.rest(&self.connection, &self.high);
+    pub(super) fn rest(&mut self) -> Flow {
+        match self.wal.rest(&self.connection, &self.high) {
+            Ok(()) => Flow::On,
+            Err(error) => self.upkeep_failed(error, "a checkpoint failed"),
+        }
     }
 
     /// The first tick comes when the daemon is up: from then on there is time.
@@ -124,7 +128,9 @@ impl Writer {
     pub(super) fn ran_out(&mut self) {
         self.space.ran_out();
         self.state.set_full(true);
-        self.wal.empty(&self.connection, &self.high);
+        if let Err(error) = self.wal.empty(&self.connection, &self.high) {
+            tracing::warn!(%error, "no room could be made in the write-ahead log");
+        }
     }
 
     /// Whether there is room again; adding goes on if so.

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::database::BUSY;
 use super::highwater::HighWater;
 use super::quarantine::beside;
 
@@ -32,34 +34,47 @@ impl Wal {
     }
 
     /// After a commit: copies what has gathered if it is much.
-    pub fn committed(&mut self, connection: &Connection, high: &HighWater) {
+    ///
+    /// # Errors
+    /// If the database cannot be written or synced. Nothing is lost by that:
+    /// what was not copied for certain stays in the WAL.
+    pub fn committed(&mut self, connection: &Connection, high: &HighWater) -> rusqlite::Result<()> {
         self.commits += 1;
         if self.commits < LOOK {
-            return;
+            return Ok(());
         }
         self.commits = 0;
         // Says how many pages there are and does nothing.
-        match checkpoint(connection, "NOOP") {
-            Ok((pages, copied)) if pages - copied >= CHECKPOINT_PAGES => {
-                sync_mark(high);
-                tell(checkpoint(connection, "PASSIVE"));
-            }
-            Ok(_) => {}
-            Err(error) => tell(Err(error)),
+        let (pages, copied) = checkpoint(connection, "NOOP")?;
+        if pages - copied >= CHECKPOINT_PAGES {
+            sync_mark(high);
+            checkpoint(connection, "PASSIVE")?;
         }
+        Ok(())
     }
 
     /// When nothing happens: gives a long WAL's room back.
-    pub fn rest(&mut self, connection: &Connection, high: &HighWater) {
+    ///
+    /// # Errors
+    /// As [`Self::committed`].
+    pub fn rest(&self, connection: &Connection, high: &HighWater) -> rusqlite::Result<()> {
         if fs::metadata(&self.file).is_ok_and(|meta| meta.len() > IDLE_BYTES) {
-            self.empty(connection, high);
+            return self.empty(connection, high);
         }
+        Ok(())
     }
 
     /// Copies everything and cuts the file to nothing, if nobody is reading it.
-    pub fn empty(&mut self, connection: &Connection, high: &HighWater) {
+    ///
+    /// # Errors
+    /// As [`Self::committed`].
+    pub fn empty(&self, connection: &Connection, high: &HighWater) -> rusqlite::Result<()> {
         sync_mark(high);
-        tell(checkpoint(connection, "TRUNCATE"));
+        // Whoever is reading goes on reading, and nobody waits for that here.
+        connection.busy_timeout(Duration::ZERO)?;
+        let outcome = checkpoint(connection, "TRUNCATE");
+        connection.busy_timeout(BUSY)?;
+        outcome.map(drop)
     }
 }
 
@@ -74,11 +89,5 @@ pub fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(i64,
 fn sync_mark(high: &HighWater) {
     if let Err(error) = high.sync() {
         tracing::warn!(%error, "the high-water mark could not be synced");
-    }
-}
-
-fn tell(outcome: rusqlite::Result<(i64, i64)>) {
-    if let Err(error) = outcome {
-        tracing::warn!(%error, "a checkpoint failed; the next one will catch up");
     }
 }

@@ -157,8 +157,11 @@ impl Writer {
         {
             return Flow::End;
         }
-        if !ticks.is_empty() && !busy {
-            self.rest();
+        if !ticks.is_empty()
+            && !busy
+            && let Flow::End = self.rest()
+        {
+            return Flow::End;
         }
         for tick in ticks {
             let _ = tick.send(Ok(()));
@@ -193,8 +196,10 @@ impl Writer {
                 for job in jobs {
                     job.finish(Ok(()));
                 }
-                self.wal.committed(&self.connection, &self.high);
-                Flow::On
+                match self.wal.committed(&self.connection, &self.high) {
+                    Ok(()) => Flow::On,
+                    Err(error) => self.upkeep_failed(error, "a checkpoint failed"),
+                }
             }
             Err(error) => {
                 self.journal = before;
@@ -297,6 +302,8 @@ impl Writer {
             tracing::warn!(%error, "the journal could not be marked as closed");
         }
         self.slots.close();
-        self.wal.empty(&self.connection, &self.high);
+        if let Err(error) = self.wal.empty(&self.connection, &self.high) {
+            tracing::warn!(%error, "the last checkpoint failed; the next start does it");
+        }
     }
 }
