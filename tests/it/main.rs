@@ -10,3 +10,5 @@
 )]
 
 mod edge;
+mod life;
+mod live;
