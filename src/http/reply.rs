@@ -38,6 +38,8 @@ where
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     // Said to proxies that a person puts in between: pass each frame on at once.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    // Where a stream has ended, nobody waits for the connection to idle out.
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     harden(&mut response);
     response
 }

@@ -17,6 +17,8 @@ mod daemon;
 mod edge;
 mod gate;
 mod http;
+mod life;
+mod live;
 mod mcp;
 mod support;
 mod task;
