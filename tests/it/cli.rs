@@ -1,0 +1,11 @@
+//! fleetctl against a real daemon: every command, what it prints where, and the
+//! exit status that scripts rely on.
+
+mod events;
+mod lifetime;
+mod opening;
+mod pipes;
+mod publish;
+mod run;
+mod tasks;
+mod terminal;
