@@ -1,5 +1,6 @@
 //! What the journal and the bus can do, each figure beside a floor that was
-//! measured in the same run: `cargo bench --bench journal`.
+//! measured in the same run: `cargo bench --bench journal [-- PART…]`, where a
+//! part is `publish`, `fan-out`, `idle` or `replay`.
 //!
 //! A floor does the same work with the least that could do it: the same
 //! publishers and channels over a bare file with `fdatasync`, the same readers
@@ -30,13 +31,23 @@ const SOURCE: &str = "fleetd/bench";
 const RING: usize = 16 * 1024 * 1024;
 
 fn main() {
-    let runtime = Runtime::new().expect("a runtime");
-    runtime.block_on(async {
+    // Cargo itself passes `--bench`.
+    let parts: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
+    Runtime::new().expect("a runtime").block_on(async {
         println!("journal and bus; medians of {RUNS} runs\n");
-        durable_publish().await;
-        fan_out().await;
-        idle_subscriptions().await;
-        replay().await;
+        if wanted("publish") {
+            durable_publish().await;
+        }
+        if wanted("fan-out") {
+            fan_out().await;
+        }
+        if wanted("idle") {
+            idle_subscriptions().await;
+        }
+        if wanted("replay") {
+            replay().await;
+        }
     });
 }
 
