@@ -1,11 +1,17 @@
 //! What the journal and the bus can do, each figure beside a floor that was
 //! measured in the same run: `cargo bench --bench journal [-- PART…]`, where a
-//! part is `publish`, `fan-out`, `idle` or `replay`.
+//! part is `publish`, `fan-out`, `idle`, `replay` or `open`.
 //!
 //! A floor does the same work with the least that could do it: the same
 //! publishers and channels over a bare file with `fdatasync`, the same readers
 //! on a broadcast channel. Figures are medians of [`RUNS`] runs, the two kinds
 //! taking turns, so that whatever else the machine does meets both.
+
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a benchmark prints its figures, and one that cannot be taken ends it"
+)]
 
 use std::fs::File;
 use std::io::Write;
@@ -48,9 +54,13 @@ fn main() {
         if wanted("replay") {
             replay().await;
         }
+        if wanted("open") {
+            open().await;
+        }
     });
 }
 
+/// A bus over a store in a directory that ends with it.
 struct World {
     bus: Bus,
     dir: TempDir,
@@ -361,16 +371,8 @@ const REPLAYED: usize = 100_000;
 
 async fn replay() {
     println!("replay of {REPLAYED} events from the database, as ready-made frames");
-    let world = World::new(Durability::Normal);
-    for _ in 0..REPLAYED / 1000 {
-        let events = (0..1000).map(|_| event("custom.bench")).collect();
-        world.bus.store().publish(events).await.expect("published");
-    }
-    world.bus.store().close().await;
     // Opened anew, the ring is empty: everything comes from the database.
-    let World { bus, dir } = world;
-    drop(bus);
-    let world = World::open(dir, Durability::Normal, RING);
+    let world = World::open(filled(REPLAYED).await, Durability::Normal, RING);
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
         let begun = Instant::now();
@@ -394,6 +396,37 @@ async fn replay() {
     let (ours, floor) = (median(ours), median(floor));
     println!("  floor: reading the rows and nothing else     {floor:>10.0} events/s");
     println!("  fleetd                                       {ours:>10.0} events/s");
-    println!("  {:.2} of the floor", ours / floor);
-    drop(world.dir);
+    println!("  {:.2} of the floor\n", ours / floor);
+}
+
+/// A state directory with `count` events, its store cleanly closed.
+async fn filled(count: usize) -> TempDir {
+    let World { bus, dir } = World::new(Durability::Normal);
+    for _ in 0..count / 1000 {
+        let events = (0..1000).map(|_| event("custom.bench")).collect();
+        bus.store().publish(events).await.expect("published");
+    }
+    bus.store().close().await;
+    dir
+}
+
+const HELD: usize = 1_000_000;
+
+/// No floor: what is compared is a journal of no events with one of many.
+async fn open() {
+    println!("opening the store, until it takes the first event");
+    for count in [0, HELD] {
+        let mut dir = filled(count).await;
+        let mut took = Vec::new();
+        for _ in 0..RUNS {
+            let begun = Instant::now();
+            let world = World::open(dir, Durability::Full, RING);
+            let first = vec![event("custom.bench")];
+            world.bus.store().publish(first).await.expect("published");
+            took.push(begun.elapsed().as_secs_f64() * 1e3);
+            // Not closed: the next one opens what a crash would have left.
+            dir = world.dir;
+        }
+        println!("  with {count:>7} events                          {:>10.1} ms", median(took));
+    }
 }
