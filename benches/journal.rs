@@ -6,6 +6,14 @@
 //! on a broadcast channel. Figures are medians of [`RUNS`] runs, the two kinds
 //! taking turns, so that whatever else the machine does meets both.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a benchmark fails by a panic and shows its figures"
+)]
+
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;

@@ -127,7 +127,7 @@ impl Space {
     fn free(&self) -> u64 {
         statvfs(&self.dir).map_or(u64::MAX, |disk| {
             // Their types differ between systems.
-            #[allow(clippy::useless_conversion)]
+            #[allow(clippy::useless_conversion, reason = "a conversion on some systems only")]
             let (blocks, size) =
                 (u64::from(disk.blocks_available()), u64::from(disk.fragment_size()));
             blocks.saturating_mul(size)
