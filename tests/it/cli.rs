@@ -1,9 +1,10 @@
-//! fleetctl against a real daemon: every command, what it prints where, and the
-//! exit status that scripts rely on.
+//! fleetctl, as people and scripts meet it: every command, what it prints where,
+//! and the exit status that scripts rely on.
 
 mod events;
 mod lifetime;
 mod opening;
+mod person;
 mod pipes;
 mod publish;
 mod run;

@@ -5,6 +5,7 @@
 
 mod adoption;
 mod crashpoints;
+mod freeze;
 mod history;
 mod kill9;
 mod ledger;

@@ -11,14 +11,23 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use super::adoption::{Counted, counted, counter, ends, settled, start};
-use super::powercut::root_command;
 use super::size;
-use crate::support::{Daemon, Home, within};
+use crate::support::{Daemon, Home, as_root, within};
 
 /// Calls by which a task comes into being, here and in its supervisor.
 const CALLS: [&str; 12] = [
-    "mkdir", "openat", "write", "fdatasync", "fsync", "linkat", "pwrite64", "clone3", "rename",
-    "unlink", "read", "sendto",
+    "mkdir",
+    "openat",
+    "write",
+    "fdatasync",
+    "fsync",
+    "linkat",
+    "pwrite64",
+    "clone3",
+    "rename",
+    "unlink",
+    "read",
+    "sendto",
 ];
 
 /// Tasks that one life is asked to take.
@@ -65,11 +74,9 @@ fn inject(call: &str, n: usize, whom: Whom) -> Vec<String> {
 /// Attaches a tracer and waits until it holds every thread.
 fn attach(daemon: &Daemon, call: &str, n: usize, whom: Whom) -> Tracer {
     let pid = daemon.pid();
-    let mut args = vec!["strace".to_owned()];
-    args.extend(inject(call, n, whom));
-    args.extend(["-p".to_owned(), pid.to_string()]);
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let child = root_command(&args).stdin(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut command = as_root("strace");
+    command.args(inject(call, n, whom)).args(["-p", &pid.to_string()]);
+    let child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut tracer = Tracer(child.expect("strace is installed (tests/setup)"));
     within(Duration::from_secs(10), "the tracer holds every thread, or has killed one", || {
         let ended = tracer.0.try_wait().expect("a child").is_some();

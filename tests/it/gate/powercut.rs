@@ -62,7 +62,7 @@ fn text(path: &Path) -> String {
     path.to_str().expect("a plain path").to_owned()
 }
 
-pub fn root_command(args: &[&str]) -> Command {
+fn root_command(args: &[&str]) -> Command {
     if nix::unistd::geteuid().is_root() {
         let mut command = Command::new(args[0]);
         command.args(&args[1..]);
