@@ -66,6 +66,7 @@ impl Inner {
     ) -> Result<(Task, Arc<Live>), FleetError> {
         let plan = admit::plan(spec, &self.settings(), self.umask(), order);
         let open_stdin = plan.stdin == StdinKind::Open;
+        let wanted_later = place != Place::Run || plan.retries > 0;
         let dir = self.run_dir(run);
         let (of, stdin) = (dir.clone(), spec.stdin.clone());
         blocking(move || {
@@ -75,8 +76,8 @@ impl Inner {
                 Stdin::Open => RunInput::Bytes(&[]),
             };
             of.prepare(&plan, input)?;
-            // What begins at once is made durable by its dispatch.
-            if place == Place::Run { Ok(()) } else { of.keep() }
+            // A sync costs the caller milliseconds: none that is not needed.
+            if wanted_later { of.keep() } else { Ok(()) }
         })
         .await
         .map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
