@@ -8,5 +8,7 @@ mod modern;
 mod refusals;
 mod rig;
 mod schema;
+mod sdk;
 mod sessions;
 mod stream;
+mod work;
