@@ -4,6 +4,7 @@
 //! in release, and shows their figures.
 
 mod crashpoints;
+mod freeze;
 mod history;
 mod kill9;
 mod ledger;

@@ -92,6 +92,13 @@ pub fn rss_kib(pid: u32) -> u64 {
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
+/// CPU time used so far, in ticks of 10 ms.
+pub fn cpu_ticks(pid: u32) -> u64 {
+    let fields = stat_fields(pid).unwrap_or_else(|| panic!("no process {pid}"));
+    // utime and stime, fields 14 and 15 of proc(5); ours begin with the third.
+    [11, 12].map(|at: usize| fields[at].parse::<u64>().unwrap_or(0)).iter().sum()
+}
+
 /// Every process below `pid`, itself left out.
 pub fn descendants(pid: u32) -> Vec<u32> {
     let parents: Vec<(u32, u32)> = all_pids()

@@ -1,0 +1,3 @@
+//! fleetctl, as people and scripts meet it.
+
+mod terminal;
