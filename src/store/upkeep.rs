@@ -24,6 +24,7 @@ impl Writer {
             if self.space.is_full() {
                 self.look_for_room();
             }
+            // Not before the first tick: writing it would hold up the start.
             self.space.prepare();
             self.begin_check();
         }

@@ -106,7 +106,6 @@ pub fn start(
 
 impl Writer {
     fn serve(mut self, mut waiting: mpsc::Receiver<Message>) {
-        self.space.prepare();
         let mut group = Vec::with_capacity(GROUP);
         while self.receive(&mut waiting, &mut group) {
             if let Flow::End = self.process(&mut group) {

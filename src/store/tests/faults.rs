@@ -9,7 +9,7 @@ use rusqlite::ffi;
 use sha2::{Digest, Sha256};
 
 use crate::model::{ErrorCode, NewEvent, Project};
-use crate::store::testing::{Fixture, KEEP, event, eventually, open, try_open};
+use crate::store::testing::{Fixture, KEEP, event, open, try_open};
 use crate::store::{OpenReport, StoreError};
 
 fn io_error() -> rusqlite::Error {
@@ -32,7 +32,8 @@ async fn a_full_disk_refuses_what_adds_and_goes_on_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = open(&dir);
     let ballast = dir.path().join("journal.ballast");
-    eventually("there is a reserve", || ballast.metadata().is_ok_and(|m| m.len() >= 8 << 20)).await;
+    fixture.store.tick().await.unwrap();
+    assert_eq!(ballast.metadata().unwrap().len(), 8 << 20, "there is no reserve");
     fixture.publish("e", 50).await;
     limit(&fixture, Some(1)).await;
     let mut stored = Vec::new();
