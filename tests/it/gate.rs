@@ -6,8 +6,9 @@
 mod crashpoints;
 mod history;
 mod kill9;
-mod ledger;
+pub mod ledger;
 mod powercut;
+mod slowdisk;
 
 /// `whole` when the gates run for themselves, else `tenth`.
 fn size(whole: usize, tenth: usize) -> usize {

@@ -20,6 +20,7 @@ mod http;
 mod life;
 mod live;
 mod mcp;
+mod store;
 mod support;
 mod task;
 mod tidy;

@@ -9,19 +9,24 @@
 mod body;
 mod daemon;
 mod event;
+mod faults;
 mod home;
 mod http;
 mod process;
 mod random;
+mod root;
 mod rpc;
 mod sse;
 mod wait;
 
 pub use daemon::Daemon;
 pub use event::{custom_event, distinct_id};
+pub use faults::Faults;
 pub use home::Home;
 pub use http::{Answer, Conn, Request};
 pub use process::{is_alive, rss_kib, run, signal};
 pub use random::Random;
+pub use root::{SmallDisk, as_root, path_text, root_command};
+pub use rpc::{reply, tool_request};
 pub use sse::{Event, Stream};
-pub use wait::{PATIENCE, eventually, within};
+pub use wait::{PATIENCE, eventually, poll, within};
