@@ -12,14 +12,13 @@
 )]
 
 mod bus;
+mod cli;
 mod config;
 mod daemon;
-mod edge;
 mod gate;
 mod http;
-mod life;
-mod live;
 mod mcp;
+mod release;
 mod store;
 mod support;
 mod task;

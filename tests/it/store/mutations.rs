@@ -70,7 +70,7 @@ fn r50_a_deleted_index_of_the_log_costs_nothing() {
 fn r50_a_garbled_header_is_refused_with_a_copy() {
     let past = Past::closed();
     garble(&past.file("journal.db"), 0, 100);
-    past.is_refused();
+    past.refuses();
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn r50_garbled_pages_are_refused_with_a_copy() {
         let database = past.file("journal.db");
         let pages = length(&database) / 4096;
         garble(&database, pages * part / 3 * 4096, 3 * 4096);
-        past.is_refused();
+        past.refuses();
     }
 }
 
@@ -158,7 +158,7 @@ fn r05_a_truncated_database_is_refused_with_a_copy() {
     let past = Past::closed();
     let database = past.file("journal.db");
     cut(&database, length(&database) / 2 / 4096 * 4096);
-    past.is_refused();
+    past.refuses();
 }
 
 #[test]

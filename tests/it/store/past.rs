@@ -66,7 +66,7 @@ impl Past {
 
     /// The daemon refuses to go on: exit code 5, a message that names the
     /// copy, and a new journal that says what is missing with the next start.
-    pub fn is_refused(self) -> Daemon {
+    pub fn refuses(self) -> Daemon {
         let (home, before) = (self.home, self.acked.len());
         let command = home.fleetd();
         let (home, status) = match Daemon::try_start_as(home, command) {

@@ -9,17 +9,14 @@ use tempfile::TempDir;
 use super::process::run;
 use super::wait::eventually;
 
-/// `args` as root: directly, or with password-less sudo.
-pub fn root_command(args: &[&str]) -> Command {
+/// `program` as root; without a password, or it fails.
+pub fn as_root(program: &str) -> Command {
     if nix::unistd::geteuid().is_root() {
-        let mut command = Command::new(args[0]);
-        command.args(&args[1..]);
-        command
-    } else {
-        let mut command = Command::new("sudo");
-        command.arg("--non-interactive").args(args);
-        command
+        return Command::new(program);
     }
+    let mut command = Command::new("sudo");
+    command.args(["--non-interactive", "--preserve-env", program]);
+    command
 }
 
 /// Runs `args` as root.
@@ -27,8 +24,23 @@ pub fn root_command(args: &[&str]) -> Command {
 /// # Panics
 /// If that is not possible, or fails.
 #[track_caller]
-pub fn as_root(args: &[&str]) {
-    run(root_command(args), b"", Duration::from_secs(30)).ok();
+pub fn run_as_root(args: &[&str]) {
+    let mut command = as_root(args[0]);
+    command.args(&args[1..]);
+    run(command, b"", Duration::from_secs(30)).ok();
+}
+
+/// Unmounts what nobody uses any more.
+pub fn unmount(mount: &Path) {
+    let gone = |lazy: &[&str]| {
+        as_root("umount").args(lazy).arg(mount).status().is_ok_and(|status| status.success())
+    };
+    if std::thread::panicking() {
+        // What failed may still use it; a second panic would hide the first.
+        gone(&["--lazy"]);
+    } else {
+        eventually("the disk is unmounted", || gone(&[]));
+    }
 }
 
 pub fn path_text(path: &Path) -> String {
@@ -46,7 +58,7 @@ impl SmallDisk {
         let mount = tempfile::Builder::new().prefix("s").tempdir().expect("a mount point");
         let uid = nix::unistd::getuid();
         let options = format!("size={kib}k,mode=0700,uid={uid}");
-        as_root(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs", &path_text(mount.path())]);
+        run_as_root(&["mount", "-t", "tmpfs", "-o", &options, "tmpfs", &path_text(mount.path())]);
         Self { mount }
     }
 
@@ -65,19 +77,12 @@ impl SmallDisk {
     }
 
     fn remount(&self, option: &str) {
-        as_root(&["mount", "-o", &format!("remount,{option}"), &path_text(self.mount.path())]);
+        run_as_root(&["mount", "-o", &format!("remount,{option}"), &path_text(self.mount.path())]);
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let mount = path_text(self.mount.path());
-        let gone = || root_command(&["umount", &mount]).status().is_ok_and(|s| s.success());
-        if std::thread::panicking() {
-            // The disk may be in use by what failed; a second panic would hide the first.
-            drop(root_command(&["umount", "--lazy", &mount]).status());
-        } else {
-            eventually("the disk is unmounted", gone);
-        }
+        unmount(self.mount.path());
     }
 }
