@@ -295,6 +295,18 @@ async fn a_link_in_place_of_the_journal_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_on_the_way_to_the_directory_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+    fs::create_dir(dir.path().join("real/state")).unwrap();
+    let fixture = try_open(&dir.path().join("link/state"), KEEP).unwrap();
+    fixture.publish("e", 3).await;
+    assert_eq!(fixture.held().await.len(), 3);
+    assert!(dir.path().join("real/state/journal.db").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn own_events_are_recorded_while_the_disk_is_full() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = open(&dir);
