@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod connection;
 mod events;
 mod listen;
 mod modern;
@@ -12,5 +13,6 @@ mod resources;
 mod rig;
 mod schema;
 mod sessions;
+mod sse;
 mod stream;
 mod tasks;
