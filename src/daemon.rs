@@ -186,6 +186,7 @@ impl Daemon {
             session_key: keep::session_key(&token),
         };
         let mcp = Mcp::new(identity, bus.clone(), fleet.clone());
+        mcp.set_legacy_sse(config.mcp.legacy_sse);
         let options = HttpOptions {
             port,
             token,
@@ -262,6 +263,7 @@ impl Daemon {
                 self.http.replace_token(token);
                 self.http.reconfigure(&config.server);
                 self.fleet.reconfigure(config.tasks.clone());
+                self.mcp.set_legacy_sse(config.mcp.legacy_sse);
                 self.logging.set_level(config.log.level);
                 self.config = config;
                 tracing::info!("took the configuration anew");

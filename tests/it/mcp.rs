@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod connection;
 mod events;
 mod listen;
 mod modern;
@@ -13,6 +14,7 @@ mod rig;
 mod schema;
 mod sdk;
 mod sessions;
+mod sse;
 mod stream;
 mod tasks;
 mod work;

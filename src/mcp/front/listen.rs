@@ -5,14 +5,11 @@
 //! by cursor. Our lists of tools, prompts and resources do not change while the
 //! daemon runs, so their notices are not announced and never accepted.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use http::{Response, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Map, Value, json};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -22,7 +19,7 @@ use super::{Caller, Front};
 use crate::bus::{BusError, Start};
 use crate::mcp::McpBody;
 use crate::mcp::answer::stream_response;
-use crate::mcp::frames;
+use crate::mcp::frames::{self, Form};
 use crate::mcp::handler::inlined;
 use crate::mcp::headers::Accept;
 use crate::mcp::message::{META_CAPABILITIES, Message};
@@ -55,6 +52,7 @@ struct Listening {
     first: Option<Bytes>,
     keep_alive: Interval,
     closing: CancellationToken,
+    form: Form,
     over: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -73,6 +71,16 @@ impl Front {
             let problem = "this answer is text/event-stream";
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
         }
+        Ok(stream_response(self.listening(caller, message, Form::Plain).await?))
+    }
+
+    /// The stream of notices, as bytes in `form`.
+    pub(super) async fn listening(
+        &self,
+        caller: &Caller<'_>,
+        message: &Message,
+        form: Form,
+    ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let deps = self.engine.deps();
         let accepted = Accepted::of(deps, &caller.principal, message).await?;
         let permit = self.permit(&self.streams)?;
@@ -89,16 +97,16 @@ impl Front {
             first: None,
             keep_alive: tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
             closing: self.closing.clone(),
+            form,
             over: false,
             _permit: permit,
         };
         listening.keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         listening.first = Some(listening.begin(&accepted).await);
-        let frames = stream::unfold(listening, |mut listening| async move {
+        Ok(stream::unfold(listening, |mut listening| async move {
             let bytes = listening.next().await?;
-            Some((Ok::<_, Infallible>(Frame::data(bytes)), listening))
-        });
-        Ok(stream_response(StreamBody::new(frames).boxed_unsync()))
+            Some((bytes, listening))
+        }))
     }
 }
 
@@ -182,7 +190,7 @@ impl Listening {
     /// The acknowledgement, and at once what has already come to its end: a task
     /// may have ended before anybody could listen for it.
     async fn begin(&mut self, accepted: &Accepted) -> Bytes {
-        let mut out = Vec::from(frames::OPEN);
+        let mut out = Vec::from(self.form.open());
         let params = json!({ "notifications": accepted.to_json() });
         self.notify(&mut out, "notifications/subscriptions/acknowledged", params);
         for id in &accepted.tasks {
@@ -222,7 +230,7 @@ impl Listening {
                 },
                 Err(error) => self.fail(&mut out, &error),
             },
-            _ = self.keep_alive.tick() => out.extend_from_slice(frames::KEEP_ALIVE),
+            _ = self.keep_alive.tick() => out.extend_from_slice(self.form.keep_alive()),
         }
         self.keep_alive.reset();
         Some(out.into())
@@ -240,7 +248,7 @@ impl Listening {
     fn notify(&self, out: &mut Vec<u8>, method: &str, mut params: Value) {
         params["_meta"][SUBSCRIPTION] = self.id.clone();
         let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-        frames::push_message(out, message.to_string().as_bytes());
+        frames::push_message(out, self.form, message.to_string().as_bytes());
     }
 
     /// The result: the stream ends as it should, and can be opened again.
@@ -252,7 +260,7 @@ impl Listening {
         });
         let result = json!({ "resultType": "complete", "_meta": meta });
         let reply = json!({ "jsonrpc": "2.0", "id": self.id, "result": result });
-        frames::push_message(out, reply.to_string().as_bytes());
+        frames::push_message(out, self.form, reply.to_string().as_bytes());
         self.over = true;
     }
 
