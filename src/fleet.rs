@@ -23,9 +23,11 @@ mod sweep;
 mod tasks;
 mod watch;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +59,7 @@ pub enum FleetError {
     QueueFull { member: String, queued: usize },
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("cannot use the run directory '{path}'")]
+    #[error("cannot use the run directory '{path}': {source}")]
     Run {
         path: PathBuf,
         #[source]
@@ -72,7 +74,10 @@ impl FleetError {
             Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::QueueFull { .. } => ErrorCode::Exhausted,
             Self::Store(error) => error.code(),
-            Self::Run { .. } => ErrorCode::Internal,
+            Self::Run { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
+                _ => ErrorCode::Internal,
+            },
         }
     }
 }
@@ -320,6 +325,11 @@ impl Fleet {
     /// Tasks that are running or waiting.
     pub fn open_tasks(&self) -> usize {
         self.0.book().open()
+    }
+
+    /// How long ended tasks are kept.
+    pub fn keeps(&self) -> Duration {
+        Duration::from_secs(self.0.settings().keep_days.saturating_mul(24 * 60 * 60))
     }
 
     /// Takes new bounds; running tasks keep theirs.

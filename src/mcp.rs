@@ -26,24 +26,31 @@ mod front;
 mod handler;
 mod headers;
 mod message;
+mod page;
 mod patience;
 mod push;
 mod refusal;
+mod replies;
+mod resources;
 mod revision;
 mod session;
 mod sessions;
+mod tasks;
 mod tools;
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::bus::Bus;
 use crate::fleet::Fleet;
 use crate::model::{Principal, Timestamp};
 
+pub use front::Connection;
+pub use refusal::Refusal;
 pub use session::SessionKey;
 
 use engine::Engine;
@@ -86,6 +93,28 @@ impl Mcp {
         request: http::Request<Bytes>,
     ) -> http::Response<McpBody> {
         self.front.handle(principal, request).await
+    }
+
+    /// A client on a connection of its own, without HTTP: every message that it
+    /// says is one for [`Connection::accept`], and what is said to it comes from
+    /// the stream, in whole lines of JSON. The stream ends when the connection is
+    /// dropped, or the daemon closes.
+    ///
+    /// # Errors
+    /// If the system has no random bytes.
+    pub fn connect(
+        &self,
+        principal: Principal,
+    ) -> Result<(Connection, impl Stream<Item = Bytes> + Send + 'static + use<>), getrandom::Error>
+    {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce)?;
+        Ok(Connection::open(&self.front, Arc::new(principal), nonce, frames::Form::Lines))
+    }
+
+    /// Whether the HTTP+SSE transport of 2024-11-05 is served, from now on.
+    pub fn set_legacy_sse(&self, on: bool) {
+        self.front.set_legacy_sse(on);
     }
 
     /// Ends all open streams, and the waits that calls are in.

@@ -1,34 +1,43 @@
 //! The front: from an HTTP request to the engine, and back.
 
 mod batch;
+mod connection;
+mod listen;
 mod saying;
+mod settings;
+mod sse;
 mod stream;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::McpBody;
-use super::answer::{Calls, Sayings, Shape, respond};
+use super::answer::{Calls, Detached, Sayings, Shape, respond};
 use super::engine::{Engine, Said};
 use super::era::{Era, classify};
 use super::headers::{self, Accept};
 use super::message::{self, Kind, Message};
 use super::patience::Patience;
 use super::refusal::{Refusal, code, empty_response, json_response};
+use super::replies::Replies;
 use super::revision::Revision;
 use super::session::{McpSession, SessionKey};
-use super::sessions::{CallEntry, Cancel, Level, Sessions};
+use super::sessions::{CallEntry, Cancel, Sessions};
 use super::tools::Call;
 use crate::bus::Bus;
 use crate::model::Principal;
 use saying::Saying;
+use sse::Connections;
+
+pub use connection::Connection;
 
 /// Requests with calls under way, and streams open, at once. Beyond it the next
 /// one is refused and may try again; those that are served are not disturbed.
@@ -45,6 +54,10 @@ pub struct Front {
     streams: Arc<Semaphore>,
     closing: CancellationToken,
     detached: TaskTracker,
+    replies: Arc<Replies>,
+    connections: Arc<Connections>,
+    /// Serve HTTP+SSE (2024-11-05) as well.
+    legacy_sse: AtomicBool,
 }
 
 /// A request as far as its headers tell.
@@ -64,6 +77,9 @@ impl Front {
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             closing: CancellationToken::new(),
             detached: TaskTracker::new(),
+            replies: Arc::new(Replies::new(seed())),
+            connections: Arc::default(),
+            legacy_sse: AtomicBool::new(true),
         }
     }
 
@@ -73,13 +89,29 @@ impl Front {
         self.detached.close();
     }
 
-    pub async fn handle(&self, principal: Principal, request: Request<Bytes>) -> Response<McpBody> {
+    /// Whether HTTP+SSE is served; open connections go on.
+    pub fn set_legacy_sse(&self, on: bool) {
+        self.legacy_sse.store(on, Ordering::Relaxed);
+    }
+
+    pub async fn handle(
+        self: &Arc<Self>,
+        principal: Principal,
+        request: Request<Bytes>,
+    ) -> Response<McpBody> {
         let (parts, body) = request.into_parts();
         let caller = Caller { principal: Arc::new(principal), headers: &parts.headers };
-        let answer = match parts.method {
-            Method::POST => self.post(&caller, &body).await,
-            Method::GET => self.get(&caller),
-            Method::DELETE => self.delete(&caller),
+        let legacy = self.legacy_sse.load(Ordering::Relaxed);
+        let answer = match (parts.method, parts.uri.path()) {
+            (Method::GET, "/sse") if legacy => self.sse(&caller),
+            (Method::POST, "/messages") if legacy => {
+                self.posted(&caller, parts.uri.query().unwrap_or_default(), &body).await
+            }
+            (_, "/sse" | "/messages") => Err(no_transport()),
+            (Method::POST, _) => self.post(&caller, &body).await,
+            (Method::GET, _) if legacy && is_bare(&parts.headers) => self.sse(&caller),
+            (Method::GET, _) => self.get(&caller),
+            (Method::DELETE, _) => self.delete(&caller),
             _ => Err(not_allowed("use POST, GET or DELETE")),
         };
         answer.unwrap_or_else(Refusal::into_response)
@@ -118,6 +150,11 @@ impl Front {
         revision: Revision,
         message: Message,
     ) -> Result<Response<McpBody>, Refusal> {
+        if revision.is_modern() && message.method() == "subscriptions/listen" {
+            let id = message.id().cloned();
+            let listening = self.listen(caller, accept, &message).await;
+            return listening.map_err(|refusal| refusal.with_id(id.as_ref()));
+        }
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();
         let patience = Patience::of_client(message.client_name());
@@ -139,14 +176,7 @@ impl Front {
         let revision = Revision::negotiate(asked);
         let patience = Patience::of_client(message.client_name());
         let principal = &caller.principal.id;
-        let (_, id) = self.key.mint(principal, revision, patience).map_err(|error| {
-            tracing::error!(%error, "no random bytes for a session id");
-            Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                code::INTERNAL,
-                "no session can begin now",
-            )
-        })?;
+        let (_, id) = self.key.mint(principal, revision, patience).map_err(unavailable)?;
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();
         let call = call(caller, patience, Arc::default(), &hurry);
@@ -182,13 +212,13 @@ impl Front {
             self.notified(session, &message);
             return Ok(empty_response(StatusCode::ACCEPTED));
         }
-        if message.method() == "logging/setLevel" {
-            return Ok(json_response(StatusCode::OK, self.set_level(session, &message).into()));
+        if let Some(reply) = self.setting(caller, session, &message).await {
+            return Ok(json_response(StatusCode::OK, reply.into()));
         }
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();
         let said = self.serve_in_session(caller, session, message, &hurry)?;
-        let calls = Calls::new(said, 1, hurry, Some(self.detached.clone()), permit);
+        let calls = Calls::new(said, 1, hurry, Some(self.detached(session)), permit);
         Ok(respond(calls, Shape { accept, batch: false, modern: false }).await)
     }
 
@@ -198,17 +228,6 @@ impl Front {
         {
             self.sessions.cancel(session.nonce, id);
         }
-    }
-
-    fn set_level(&self, session: McpSession, message: &Message) -> Vec<u8> {
-        let level = message.param("level").and_then(Value::as_str).and_then(Level::parse);
-        let Some(level) = level else {
-            let problem = "level has to be debug, info, notice, warning, error, critical, alert or \
-                emergency";
-            return Refusal::invalid_params(problem).with_id(message.id()).body();
-        };
-        self.sessions.set_level(session.nonce, level, self.bus.head().seq);
-        json!({ "jsonrpc": "2.0", "id": message.id(), "result": {} }).to_string().into_bytes()
     }
 
     fn serve_in_session(
@@ -242,6 +261,16 @@ impl Front {
         Ok(said.boxed())
     }
 
+    fn detached(&self, session: McpSession) -> Detached {
+        Detached {
+            tracker: self.detached.clone(),
+            replies: Arc::clone(&self.replies),
+            session: session.nonce,
+            revision: session.revision,
+            closing: self.closing.clone(),
+        }
+    }
+
     /// The session that the request belongs to.
     fn session(&self, caller: &Caller<'_>) -> Result<McpSession, Refusal> {
         let id = headers::one(caller.headers, &headers::SESSION)?.ok_or_else(|| {
@@ -269,6 +298,31 @@ fn call(
     hurry: &CancellationToken,
 ) -> Call {
     Call { principal: Arc::clone(&caller.principal), patience, cancel, hurry: hurry.clone() }
+}
+
+/// Where the numbers of answers begin: somewhere else after each start, so that
+/// an id from before it names nothing. Without random bytes, at the beginning.
+fn seed() -> u64 {
+    getrandom::u64().map_or(1, |seed| seed >> 1)
+}
+
+/// A `GET` by a client that knows no sessions. Every client since 2025-03-26 was
+/// given one, and says which revision it speaks; who says neither fell back to
+/// HTTP+SSE on the address it was configured with (2025-03-26, transports).
+fn is_bare(headers: &HeaderMap) -> bool {
+    ![headers::SESSION, headers::VERSION, headers::LAST_EVENT_ID]
+        .iter()
+        .any(|name| headers.contains_key(name))
+}
+
+fn no_transport() -> Refusal {
+    let problem = "the HTTP+SSE transport is switched off; post to /mcp";
+    Refusal::new(StatusCode::NOT_FOUND, code::INVALID_REQUEST, problem)
+}
+
+fn unavailable(error: getrandom::Error) -> Refusal {
+    tracing::error!(%error, "no random bytes for a session id");
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, "no session can begin now")
 }
 
 fn no_session() -> Refusal {

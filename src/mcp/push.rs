@@ -7,23 +7,21 @@
 //! ends when a newer opens, since a client that reconnects often leaves a dead
 //! connection behind, and two live ones would have to share.
 
-use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::McpBody;
-use super::frames;
+use super::frames::{self, Form};
+use super::resources::{Uri, Watching};
 use super::revision::Revision;
 use super::sessions::{Control, Level};
 use crate::bus::{Bus, BusError, Delivery, Gap, Start, Subscription};
-use crate::model::{Cursor, Filter, Severity};
+use crate::model::{Cursor, Filter, Principal, Severity};
 
 /// Silence after which a comment shows that the stream lives.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -31,13 +29,13 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Where a stream reads from and whom it obeys.
 pub struct Push {
     pub bus: Bus,
-    /// What the principal may see.
-    pub filter: Filter,
+    pub principal: Arc<Principal>,
     pub revision: Revision,
     /// The stream's number in its session, and what the session says.
     pub number: u64,
     pub control: watch::Receiver<Control>,
     pub closing: CancellationToken,
+    pub form: Form,
     /// Counts the stream while it is open.
     pub _permit: OwnedSemaphorePermit,
 }
@@ -46,6 +44,9 @@ struct Running {
     push: Push,
     subscription: Subscription,
     level: Level,
+    watching: Watching,
+    /// What `watching` was made from.
+    watched: Arc<Vec<String>>,
     keep_alive: Interval,
     /// The last place that the reader was told.
     told: Cursor,
@@ -56,6 +57,8 @@ struct Running {
 
 enum Turn {
     Deliver(Delivery),
+    /// These resources were changed.
+    Updated(Vec<String>),
     KeepAlive,
     Obey,
     End,
@@ -66,28 +69,47 @@ impl Push {
     ///
     /// # Errors
     /// [`BusError::Future`] if `last` lies after the newest event.
-    pub fn open(self, last: Option<Cursor>) -> Result<McpBody, BusError> {
+    pub fn open(
+        self,
+        last: Option<Cursor>,
+    ) -> Result<impl Stream<Item = Bytes> + Send + 'static, BusError> {
         // Only looked at: a change since the stream got its number is still obeyed.
-        let level = self.control.borrow().level;
+        let control = self.control.borrow().clone();
+        let level = control.level;
         let start = last.map_or(Start::Now, Start::After);
         let mut subscription = self.subscribe(level, start)?;
+        let place = last.unwrap_or(Cursor { seq: control.watched_since, ..self.bus.head() });
+        let watching = self.watch(&control.watched, place)?;
         // A resumed reader knows its place; it may even lie in another epoch.
         let told = last.unwrap_or_else(|| subscription.cursor());
-        let mut first = Vec::from(frames::OPEN);
-        if last.is_none() && self.revision >= Revision::V2025_11_25 {
+        let mut first = Vec::from(self.form.open());
+        if last.is_none() && self.has_bookmarks() {
             frames::push_priming(&mut first, told, self.number);
         }
         let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let first = Some(Bytes::from(first));
         let resuming = last.is_some();
-        let running =
-            Running { push: self, subscription, level, keep_alive, told, resuming, first };
-        let frames = stream::unfold(running, |mut running| async move {
+        let running = Running {
+            push: self,
+            subscription,
+            level,
+            watching,
+            watched: control.watched,
+            keep_alive,
+            told,
+            resuming,
+            first,
+        };
+        Ok(stream::unfold(running, |mut running| async move {
             let bytes = running.next().await?;
-            Some((Ok::<_, Infallible>(Frame::data(bytes)), running))
-        });
-        Ok(StreamBody::new(frames).boxed_unsync())
+            Some((bytes, running))
+        }))
+    }
+
+    /// Before 2025-11-25 clients take an id with empty data for a message.
+    fn has_bookmarks(&self) -> bool {
+        self.form == Form::Resumable && self.revision >= Revision::V2025_11_25
     }
 
     fn subscribe(&self, level: Level, start: Start) -> Result<Subscription, BusError> {
@@ -95,15 +117,21 @@ impl Push {
             Level::From(severity) => severity,
             Level::Nothing => Severity::Error,
         };
-        let filter = Filter { severity: Some(severity), ..self.filter.clone() };
-        self.bus.subscribe(filter, start, severity == Severity::Debug)
+        let filter = Filter { severity: Some(severity), ..Filter::default() };
+        self.bus.subscribe(filter.within(&self.principal), start, severity == Severity::Debug)
+    }
+
+    fn watch(&self, uris: &[String], place: Cursor) -> Result<Watching, BusError> {
+        let things =
+            uris.iter().filter_map(|uri| Some((uri.clone(), Uri::parse(uri)?.noun.topic())));
+        Watching::new(&self.bus, &self.principal, things.collect(), Start::After(place))
     }
 }
 
 impl Running {
     /// The next bytes; `None` when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.take() {
+        if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
             return Some(first);
         }
         loop {
@@ -121,6 +149,7 @@ impl Running {
                     },
                     Turn::Deliver,
                 ),
+                updated = self.watching.next() => updated.map_or(Turn::End, Turn::Updated),
                 _ = self.keep_alive.tick() => Turn::KeepAlive,
             };
             let bytes = match turn {
@@ -130,6 +159,13 @@ impl Running {
                     continue;
                 }
                 Turn::KeepAlive => self.keep_alive(),
+                Turn::Updated(uris) => {
+                    let mut out = Vec::new();
+                    for uri in uris {
+                        frames::push_message(&mut out, self.push.form, &frames::updated(&uri));
+                    }
+                    out
+                }
                 Turn::Deliver(delivery) => self.encode(&delivery),
             };
             if !bytes.is_empty() {
@@ -141,7 +177,7 @@ impl Running {
 
     /// Follows the session: `None` if this stream is over.
     fn obey(&mut self) -> Option<()> {
-        let control = *self.push.control.borrow_and_update();
+        let control = self.push.control.borrow_and_update().clone();
         if control.ended || control.stream != self.push.number {
             return None;
         }
@@ -149,6 +185,13 @@ impl Running {
             let start = Start::After(self.place_of_change(control.level_since));
             self.subscription = self.push.subscribe(control.level, start).ok()?;
             self.level = control.level;
+        }
+        if control.watched != self.watched {
+            // What is added is watched from here on; what was there goes on.
+            let since = Cursor { seq: control.watched_since, ..self.push.bus.head() };
+            let place = self.watching.place().unwrap_or(since);
+            self.watching = self.push.watch(&control.watched, place).ok()?;
+            self.watched = control.watched;
         }
         Some(())
     }
@@ -165,10 +208,9 @@ impl Running {
     }
 
     fn keep_alive(&mut self) -> Vec<u8> {
-        let mut out = Vec::from(frames::KEEP_ALIVE);
+        let mut out = Vec::from(self.push.form.keep_alive());
         let at = self.subscription.cursor();
-        // Before 2025-11-25 clients take an id with empty data for a message.
-        if at != self.told && self.push.revision >= Revision::V2025_11_25 {
+        if at != self.told && self.push.has_bookmarks() {
             frames::push_bookmark(&mut out, at);
             self.told = at;
             self.resuming = false;
@@ -177,7 +219,7 @@ impl Running {
     }
 
     fn encode(&mut self, delivery: &Delivery) -> Vec<u8> {
-        let mut out = Vec::new();
+        let (mut out, form) = (Vec::new(), self.push.form);
         self.resuming &= matches!(delivery, Delivery::Signals(_));
         match delivery {
             Delivery::Events(chunk) => {
@@ -185,7 +227,7 @@ impl Running {
                     self.told = event.cursor;
                     if self.level != Level::Nothing {
                         let (level, topic) = (event.severity, event.topic);
-                        frames::push_log(&mut out, event.cursor, level, topic, &event.body);
+                        frames::push_log(&mut out, form, event.cursor, level, topic, &event.body);
                     }
                 }
             }
@@ -193,7 +235,7 @@ impl Running {
             Delivery::Signals(signals) => {
                 for signal in signals {
                     let (topic, body) = (signal.topic(), signal.body());
-                    frames::push_signal(&mut out, Severity::Debug, topic, &body);
+                    frames::push_signal(&mut out, form, Severity::Debug, topic, &body);
                 }
             }
         }
@@ -209,7 +251,7 @@ impl Running {
             "meaning": "events between these cursors are no longer held",
         });
         let body = body.to_string();
-        frames::push_log(out, gap.to, Severity::Warning, "gap", body.as_bytes());
+        frames::push_log(out, self.push.form, gap.to, Severity::Warning, "gap", body.as_bytes());
         self.told = gap.to;
     }
 }

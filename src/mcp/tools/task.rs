@@ -14,7 +14,7 @@ use crate::wire::tools::{
     MonitorTaskResult, MonitoredTask, OnCancel, StopTask, StopTaskResult, TaskView,
 };
 
-use super::{About, Context, Failure, Hints, READS, Reply, Tool, row};
+use super::{About, Context, Failure, Hints, Outcome, READS, Reply, Tool, row};
 
 /// Output of one call, both streams together.
 const MOST_OUTPUT: usize = 256 * 1024;
@@ -65,6 +65,16 @@ pub fn rows() -> [Tool; 4] {
         row(list, list_tasks),
         row(stop, stop_task),
     ]
+}
+
+/// What came of a command that has ended, as its call would have said.
+///
+/// # Errors
+/// If its output cannot be read.
+pub async fn outcome_of(context: &Context, task: &Task) -> Result<Outcome, Failure> {
+    let result = ended(context, task).await?;
+    let structured = serde_json::to_value(&result).map_err(Failure::Encode)?;
+    Ok(Outcome { structured, text: render(&result) })
 }
 
 async fn execute_command(

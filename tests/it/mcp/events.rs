@@ -159,6 +159,7 @@ async fn a_cancelled_call_falls_silent_and_a_lost_one_ends_its_wait() {
     let wait = request(9, "tools/call", call).to_string();
     let response = rig.send(Method::POST, &headers, &wait).await;
     let mut stream = Reader::new(response.into_body());
+    assert_eq!(stream.next().await.unwrap().data.as_deref(), Some(""), "the priming event");
     assert!(stream.is_silent().await);
     assert_eq!(rig.bus.stats().subscriptions, 1);
     let cancel =
@@ -166,7 +167,12 @@ async fn a_cancelled_call_falls_silent_and_a_lost_one_ends_its_wait() {
     assert_eq!(rig.post(Some(&session), &cancel).await.status, StatusCode::ACCEPTED);
     assert_eq!(stream.next().await, None, "no reply follows");
     no_subscription(&rig).await;
-    drop(rig.send(Method::POST, &headers, &wait).await);
+    // Lost before there was a stream to resume.
+    let lost = rig.send(Method::POST, &headers, &wait);
+    assert!(tokio::time::timeout(Duration::from_millis(100), lost).await.is_err());
+    no_subscription(&rig).await;
+    // And in the era that has no resumption.
+    drop(rig.modern_response("tools/call", json!({"name": "wait_for_events"})).await);
     no_subscription(&rig).await;
 }
 

@@ -99,7 +99,19 @@ impl Rig {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Response<McpBody> {
-        let mut request = Request::builder().method(method).uri("/mcp");
+        self.send_to("/mcp", principal, method, headers, body).await
+    }
+
+    /// The same for any address.
+    pub async fn send_to(
+        &self,
+        address: &str,
+        principal: Principal,
+        method: Method,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response<McpBody> {
+        let mut request = Request::builder().method(method).uri(address);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -133,9 +145,13 @@ impl Rig {
             "io.modelcontextprotocol/clientInfo": { "name": "claude-code", "version": "1" },
         });
         for (key, value) in meta.as_object().unwrap() {
-            params["_meta"][key] = value.clone();
+            // What a test sets itself stays.
+            if params["_meta"][key].is_null() {
+                params["_meta"][key] = value.clone();
+            }
         }
-        let name = params["name"].as_str().unwrap_or_default().to_owned();
+        let name = ["name", "uri", "taskId"].iter().find_map(|key| params[*key].as_str());
+        let name = name.unwrap_or_default().to_owned();
         let mut headers = vec![
             ("content-type", "application/json"),
             ("accept", "application/json, text/event-stream"),
