@@ -146,7 +146,9 @@ async fn look(client: &Client) -> Result<Daemon, ClientError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match client.healthz().await {
-            Err(error) if error.is_unknown() && Instant::now() < deadline => {
+            Err(ClientError::Cut(_) | ClientError::Ended | ClientError::Socket { .. })
+                if Instant::now() < deadline =>
+            {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
             outcome => return outcome,
