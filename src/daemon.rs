@@ -215,8 +215,11 @@ impl Daemon {
         tracing::info!(url = %self.url, version = env!("CARGO_PKG_VERSION"), "ready");
         service::ready(&format!("serving {}", self.url));
         let mut keeper = std::pin::pin!(keeper);
+        let store = self.bus.store().clone();
+        let mut failed = std::pin::pin!(store.failed());
         let failure = loop {
             tokio::select! {
+                biased;
                 heard = signals.next() => match heard {
                     Heard::Reload => self.reload(),
                     Heard::Stop(reason) => {
@@ -225,6 +228,8 @@ impl Daemon {
                         break None;
                     }
                 },
+                // Before the keeper, who only sees that the store is gone.
+                error = failed.as_mut() => break Some(DaemonError::Store(error)),
                 ended = keeper.as_mut() => {
                     let error = ended.ok().flatten().unwrap_or(StoreError::Closed);
                     break Some(DaemonError::Store(error));

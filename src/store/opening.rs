@@ -31,7 +31,11 @@ pub struct Opened {
 /// # Errors
 /// As [`super::Store::open`].
 pub fn open(options: &StoreOptions) -> Result<Opened, StoreError> {
-    let path = database_path(&options.dir);
+    // SQLite's NOFOLLOW refuses a link anywhere in the path. A HOME that lies
+    // behind one is the user's own affair; the last name still may not be one.
+    let dir = fs::canonicalize(&options.dir)
+        .map_err(|source| StoreError::Io { path: options.dir.clone(), source })?;
+    let path = database_path(&dir);
     refuse_newer(&path)?;
     let mark_path = options.dir.join("journal.mark");
     let high = HighWater::open(&mark_path)

@@ -1,3 +1,12 @@
-//! fleetctl, as people and scripts meet it.
+//! fleetctl, as people and scripts meet it: every command, what it prints where,
+//! and the exit status that scripts rely on.
 
+mod events;
+mod lifetime;
+mod opening;
+mod person;
+mod pipes;
+mod publish;
+mod run;
+mod tasks;
 mod terminal;

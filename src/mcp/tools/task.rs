@@ -177,6 +177,7 @@ fn started(task: &Task) -> ExecuteCommandResult {
         stdout: None,
         stderr: None,
         omitted_bytes: 0,
+        exact: true,
         reason: task.reason.clone(),
     }
 }
@@ -196,6 +197,7 @@ async fn ended(context: &Context, task: &Task) -> Result<ExecuteCommandResult, F
         exit_code,
         signal,
         omitted_bytes: (task.stdout_bytes + task.stderr_bytes).saturating_sub(shown),
+        exact: stdout.exact && stderr.exact,
         stdout: Some(stdout.text),
         stderr: Some(stderr.text),
         ..started(task)
@@ -288,6 +290,7 @@ mod tests {
             stdout: Some(String::from("out")),
             stderr: Some(String::from("err")),
             omitted_bytes: 7,
+            exact: true,
             reason: None,
         };
         assert_eq!(

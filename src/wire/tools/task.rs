@@ -87,6 +87,9 @@ pub struct ExecuteCommandResult {
     pub stderr: Option<String>,
     /// Bytes of stdout and stderr that are not shown here; read them with monitor_task.
     pub omitted_bytes: u64,
+    /// false: some bytes were not UTF-8 and are shown as U+FFFD; GET /tasks/{id}/output has them.
+    #[serde(default = "default_exact")]
+    pub exact: bool,
     /// Why fleetd ended it, or why the outcome is unknown.
     pub reason: Option<String>,
 }
@@ -190,6 +193,9 @@ pub struct OutputText {
     pub next_offset: u64,
     /// false: some bytes were not UTF-8 and are shown as U+FFFD; GET /tasks/{id}/output has them.
     pub exact: bool,
+    /// Bytes that the cap on kept output dropped after the last one held; nobody has them.
+    #[serde(default)]
+    pub cut_bytes: u64,
 }
 
 /// Arguments of `list_tasks`.
@@ -231,6 +237,10 @@ fn default_timeout() -> u64 {
 
 fn default_retries() -> u32 {
     3
+}
+
+fn default_exact() -> bool {
+    true
 }
 
 fn default_text() -> u32 {

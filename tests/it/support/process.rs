@@ -85,6 +85,13 @@ pub fn is_alive(pid: u32) -> bool {
     stat_fields(pid).is_some_and(|fields| fields[0] != "Z" && fields[0] != "X")
 }
 
+/// Whether every thread of the process has ended, and so given its files back.
+/// A leader may be a zombie while others are still on their way.
+pub fn has_ended(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    threads <= 1 && !is_alive(pid)
+}
+
 /// Resident memory in KiB (VmRSS), 0 if the process is gone.
 pub fn rss_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
