@@ -19,10 +19,12 @@
 //! Cancelling a request, or losing its connection, ends the wait and never a task.
 
 mod answer;
+mod asking;
 mod engine;
 mod era;
 mod frames;
 mod front;
+mod guest;
 mod handler;
 mod headers;
 mod message;
@@ -50,6 +52,7 @@ use crate::fleet::Fleet;
 use crate::model::{Principal, Timestamp};
 
 pub use front::Connection;
+pub use guest::{Guest, GuestReply, Talk};
 pub use refusal::Refusal;
 pub use session::SessionKey;
 
@@ -80,8 +83,18 @@ pub struct Mcp {
 
 impl Mcp {
     pub fn new(identity: Identity, bus: Bus, fleet: Fleet) -> Self {
+        Self::with_guest(identity, bus, fleet, None)
+    }
+
+    /// The same with somebody who serves what fleetd itself does not.
+    pub fn with_guest(
+        identity: Identity,
+        bus: Bus,
+        fleet: Fleet,
+        guest: Option<Arc<dyn Guest>>,
+    ) -> Self {
         let key = identity.session_key.clone();
-        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet });
+        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet }, guest);
         Self { front: Arc::new(Front::new(engine, bus, key)) }
     }
 

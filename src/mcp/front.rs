@@ -223,6 +223,9 @@ impl Front {
     }
 
     fn notified(&self, session: McpSession, message: &Message) {
+        if message.kind == Kind::Response {
+            return self.engine.answered(session.nonce, &message.value);
+        }
         if message.method() == "notifications/cancelled"
             && let Some(id) = message.param("requestId")
         {
@@ -239,7 +242,8 @@ impl Front {
     ) -> Result<Sayings, Refusal> {
         let entry = message.id().map(|id| self.sessions.enter(session.nonce, id));
         let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
-        let call = call(caller, session.patience, cancel, hurry);
+        let mut call = call(caller, session.patience, cancel, hurry);
+        call.session = Some(session.nonce);
         self.serve(message.value, session.revision, call, entry)
     }
 
@@ -297,7 +301,8 @@ fn call(
     cancel: Arc<Cancel>,
     hurry: &CancellationToken,
 ) -> Call {
-    Call { principal: Arc::clone(&caller.principal), patience, cancel, hurry: hurry.clone() }
+    let (principal, hurry) = (Arc::clone(&caller.principal), hurry.clone());
+    Call { principal, patience, cancel, hurry, session: None }
 }
 
 /// Where the numbers of answers begin: somewhere else after each start, so that

@@ -5,6 +5,7 @@
 
 mod connection;
 mod events;
+mod everyone;
 mod listen;
 mod modern;
 mod refusals;

@@ -157,7 +157,8 @@ impl Connection {
         let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
         let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
         let headers = HeaderMap::new();
-        let call = call(&self.caller(&headers), session.patience, cancel, &self.gone);
+        let mut call = call(&self.caller(&headers), session.patience, cancel, &self.gone);
+        call.session = Some(session.nonce);
         let said = self.front.serve(message.value, revision, call, entry)?;
         let form = self.form;
         let said = said.map(move |said| {

@@ -2,8 +2,8 @@
 //! something asked for has changed, and ends with a result when the daemon does.
 //!
 //! Nothing is replayed: a client that comes back listens again and reads again,
-//! by cursor. Our lists of tools, prompts and resources do not change while the
-//! daemon runs, so their notices are not announced and never accepted.
+//! by cursor. fleetd's own lists of tools and resources do not change while it
+//! runs, so their notices are neither announced nor accepted; a guest's may.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +38,16 @@ const TASKS: &str = "io.modelcontextprotocol/tasks";
 struct Accepted {
     resources: Vec<String>,
     tasks: Vec<TaskId>,
+    /// Lists whose changes are told; only a guest's change.
+    lists: Vec<&'static str>,
 }
+
+/// Filters of changing lists, and the notifications that they admit.
+const LISTS: [(&str, &str); 3] = [
+    ("toolsListChanged", "notifications/tools/list_changed"),
+    ("promptsListChanged", "notifications/prompts/list_changed"),
+    ("resourcesListChanged", "notifications/resources/list_changed"),
+];
 
 /// A stream of notices.
 struct Listening {
@@ -48,6 +57,8 @@ struct Listening {
     id: Value,
     resources: Watching,
     tasks: Watching,
+    changes: Option<broadcast::Receiver<&'static str>>,
+    lists: Vec<&'static str>,
     /// Said before anything else.
     first: Option<Bytes>,
     keep_alive: Interval,
@@ -82,7 +93,11 @@ impl Front {
         form: Form,
     ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let deps = self.engine.deps();
-        let accepted = Accepted::of(deps, &caller.principal, message).await?;
+        let changes = self.engine.guest().map(|guest| guest.changes());
+        let mut accepted = Accepted::of(deps, &caller.principal, message).await?;
+        if changes.is_none() {
+            accepted.lists.clear();
+        }
         let permit = self.permit(&self.streams)?;
         let failed = |error: BusError| {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, error.to_string())
@@ -94,6 +109,8 @@ impl Front {
             id: message.id().cloned().unwrap_or_default(),
             resources: watch(accepted.watched_resources()).map_err(failed)?,
             tasks: watch(accepted.watched_tasks()).map_err(failed)?,
+            changes: changes.filter(|_| !accepted.lists.is_empty()),
+            lists: accepted.lists.clone(),
             first: None,
             keep_alive: tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
             closing: self.closing.clone(),
@@ -121,12 +138,16 @@ impl Accepted {
         let Some(Value::Object(asked)) = message.param("notifications") else {
             return Err(Refusal::invalid_params("params.notifications has to be an object"));
         };
-        for flag in ["toolsListChanged", "promptsListChanged", "resourcesListChanged"] {
-            if asked.get(flag).is_some_and(|flag| !flag.is_boolean()) {
-                return Err(Refusal::invalid_params(format!("{flag} has to be true or false")));
+        let mut accepted = Self::default();
+        for (flag, _) in LISTS {
+            match asked.get(flag) {
+                None | Some(Value::Bool(false)) => {}
+                Some(Value::Bool(true)) => accepted.lists.push(flag),
+                Some(_) => {
+                    return Err(Refusal::invalid_params(format!("{flag} has to be true or false")));
+                }
             }
         }
-        let mut accepted = Self::default();
         for uri in names(asked, "resourceSubscriptions")? {
             let known = resources::exists(deps, principal, uri).await;
             if known.unwrap_or_default() && !accepted.resources.iter().any(|known| known == uri) {
@@ -147,7 +168,7 @@ impl Accepted {
     }
 
     fn is_empty(&self) -> bool {
-        self.resources.is_empty() && self.tasks.is_empty()
+        self.resources.is_empty() && self.tasks.is_empty() && self.lists.is_empty()
     }
 
     fn watched_resources(&self) -> Vec<(String, Topic)> {
@@ -161,6 +182,9 @@ impl Accepted {
 
     fn to_json(&self) -> Value {
         let mut filter = Map::new();
+        for flag in &self.lists {
+            filter.insert((*flag).to_owned(), true.into());
+        }
         if !self.resources.is_empty() {
             filter.insert(String::from("resourceSubscriptions"), self.resources.clone().into());
         }
@@ -230,6 +254,12 @@ impl Listening {
                 },
                 Err(error) => self.fail(&mut out, &error),
             },
+            method = changed(&mut self.changes) => {
+                let wanted = LISTS.iter().find(|(_, told)| *told == method);
+                if wanted.is_some_and(|(flag, _)| self.lists.contains(flag)) {
+                    self.notify(&mut out, method, json!({}));
+                }
+            }
             _ = self.keep_alive.tick() => out.extend_from_slice(self.form.keep_alive()),
         }
         self.keep_alive.reset();
@@ -268,4 +298,18 @@ impl Listening {
         tracing::warn!(%error, "a listening stream ends; its reader can listen again");
         self.complete(out);
     }
+}
+
+/// The next change of a guest's list.
+async fn changed(changes: &mut Option<broadcast::Receiver<&'static str>>) -> &'static str {
+    if let Some(changes) = changes {
+        loop {
+            match changes.recv().await {
+                Ok(method) => return method,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => break,
+            }
+        }
+    }
+    std::future::pending().await
 }
