@@ -50,9 +50,11 @@ CREATE TABLE event (
     project  TEXT NOT NULL,
     severity INTEGER NOT NULL, -- 0 debug to 4 error
     stored   INTEGER NOT NULL, -- milliseconds since 1970, by our clock: retention goes by it
+    publisher TEXT NOT NULL,   -- the principal that sent it; '' for fleetd's own
     body     BLOB NOT NULL,    -- the CloudEvent as JSON, as it was first sent
     chain    BLOB NOT NULL,    -- SHA-256 of the previous chain value and this body
-    UNIQUE (project, id)
+    -- Ids are the publisher's own: nobody can take the id of another's event.
+    UNIQUE (project, publisher, id)
 ) STRICT;
 CREATE TABLE cursor (          -- named cursors, per principal
     principal TEXT NOT NULL,
