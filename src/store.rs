@@ -43,7 +43,6 @@ use std::time::Duration;
 
 use crate::model::{Cursor, Epoch, ErrorCode, EventError};
 
-pub use cursors::NamedCursor;
 pub use journal::{CommittedBatch, CommittedEvent, EventRow, Published, Resume};
 pub use readers::Snapshot;
 pub use tx::Tx;

@@ -60,8 +60,7 @@ CREATE TABLE cursor (          -- named cursors, per principal
     principal TEXT NOT NULL,
     name      TEXT NOT NULL,
     epoch     INTEGER NOT NULL,
-    acked     INTEGER NOT NULL,-- resumes here
-    handed    INTEGER NOT NULL,-- becomes acked at the next call
+    seq       INTEGER NOT NULL,-- handed out up to here: the next call begins behind it
     used      INTEGER NOT NULL,
     PRIMARY KEY (principal, name)
 ) STRICT, WITHOUT ROWID;

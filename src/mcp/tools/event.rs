@@ -208,7 +208,7 @@ async fn stored_place(context: &Context, name: &str) -> Result<Option<Cursor>, F
     let (principal, name) = (context.principal_id(), name.to_owned());
     let store = context.deps.bus.store();
     let stored = store.read(move |snapshot| snapshot.named_cursor(&principal, &name)).await?;
-    Ok(stored.map(|cursor| cursor.handed))
+    Ok(stored)
 }
 
 async fn begin(

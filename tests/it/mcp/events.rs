@@ -102,6 +102,21 @@ async fn a_name_keeps_the_place_until_the_next_call() {
 }
 
 #[tokio::test]
+async fn a_name_tells_a_new_epoch_once() {
+    let rig = Rig::new();
+    let list = json!({"as": "hook"});
+    let first = rig.publish("custom.n", "info").await;
+    assert_eq!(sequences(&rig.tool("list_events", list.clone()).await), [first.seq]);
+    let rig = rig.restart_in_new_epoch().await;
+    let gap = |result: &Value| result["structuredContent"]["gap"]["reason"].clone();
+    assert_eq!(gap(&rig.tool("list_events", list.clone()).await), "epoch");
+    let second = rig.publish("custom.n", "info").await;
+    assert_ne!(second.epoch, first.epoch);
+    let next = rig.tool("list_events", list).await;
+    assert_eq!((gap(&next), sequences(&next)), (Value::Null, vec![second.seq]));
+}
+
+#[tokio::test]
 async fn a_list_holds_the_newest() {
     let rig = Rig::new();
     let mut places = Vec::new();

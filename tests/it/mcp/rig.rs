@@ -83,6 +83,14 @@ impl Rig {
         Self::at(self.dir)
     }
 
+    /// The same, after the store has lost the proof of its age.
+    pub async fn restart_in_new_epoch(self) -> Self {
+        self.mcp.close();
+        self.bus.store().close().await;
+        std::fs::remove_file(self.dir.path().join("journal.mark")).unwrap();
+        Self::at(self.dir)
+    }
+
     pub async fn send(
         &self,
         method: Method,
