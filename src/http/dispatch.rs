@@ -198,9 +198,7 @@ where
             let media_type = "text/plain; version=0.0.4; charset=utf-8";
             Ok(reply::whole(StatusCode::OK, media_type, Bytes::from(text)))
         }
-        Target::ReadEvents => {
-            events::read(&services.bus, caller, &call.headers, &call.query, &context.tracker).await
-        }
+        Target::ReadEvents => events::read(&services.bus, caller, &call.headers, &call.query).await,
         Target::PublishEvents => {
             let bytes = body::read(body).await?;
             events::publish(&services.bus, &caller.principal, &call.headers, &bytes).await

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use serde_json::Value;
 
-use crate::bus::{BusError, Chunk};
+use crate::bus::{Bus, BusError, Chunk};
 use crate::mcp::tools::Failure;
 use crate::model::{Cursor, Filter};
 use crate::store::{Resume, Store};
@@ -29,7 +29,8 @@ pub struct Page {
 }
 
 impl Page {
-    fn at(cursor: Cursor) -> Self {
+    /// Nothing, at `cursor`.
+    pub fn at(cursor: Cursor) -> Self {
         Self {
             events: VecDeque::new(),
             cursor,
@@ -88,20 +89,20 @@ impl Page {
 /// # Errors
 /// [`BusError::Future`] if `place` lies after the newest event.
 pub async fn after(
-    store: &Store,
+    bus: &Bus,
     place: Cursor,
     filter: &Filter,
     limit: usize,
 ) -> Result<Page, Failure> {
-    let head = store.head();
+    let head = bus.head();
     let mut page = Page::at(Cursor { epoch: head.epoch, seq: place.seq });
-    match store.resume(place) {
+    match bus.resume(place) {
         Resume::After(_) => {}
         Resume::Gap { from, to, reason } => page.lose(from, to, reason),
         Resume::Future => return Err(BusError::Future { cursor: place, head }.into()),
     }
     while !page.more && page.cursor.seq < head.seq {
-        page = extend(store, page, head.seq, filter.clone(), limit).await?;
+        page = extend(bus.store(), page, head.seq, filter.clone(), limit).await?;
     }
     Ok(page)
 }
@@ -140,8 +141,8 @@ async fn extend(
 
 /// The newest events that match, oldest first. The journal is read forward only,
 /// so windows at its end grow until one holds enough.
-pub async fn newest(store: &Store, filter: &Filter, limit: usize) -> Result<Page, Failure> {
-    let head = store.head();
+pub async fn newest(bus: &Bus, filter: &Filter, limit: usize) -> Result<Page, Failure> {
+    let (store, head) = (bus.store(), bus.head());
     let mut window = (limit as u64).saturating_mul(2).max(256);
     loop {
         let after = head.seq.saturating_sub(window);

@@ -79,9 +79,16 @@ async fn a_wait_that_times_out_says_how_to_go_on() {
 async fn a_cursor_from_the_future_is_refused_by_name() {
     let rig = Rig::new();
     let future = format!("{}:99", rig.bus.head().epoch);
-    for tool in ["wait_for_events", "list_events"] {
+    let wait = json!({"as": "me", "timeout_s": 0});
+    for (tool, later) in [("wait_for_events", wait), ("list_events", json!({"as": "me"}))] {
         let result = rig.tool(tool, json!({"since": future})).await;
         assert_eq!(result["_meta"]["fleetd/error"]["code"], "cursor_in_future", "{result}");
+        let named = rig.tool(tool, json!({"since": future, "as": "me"})).await;
+        assert_eq!(named["_meta"]["fleetd/error"]["code"], "cursor_in_future", "{named}");
+        let later = rig.tool(tool, later).await;
+        assert!(later["structuredContent"].is_object(), "kept under the name: {later}");
+        let unnamed = rig.tool(tool, json!({"as": "not a name"})).await;
+        assert_eq!(unnamed["_meta"]["fleetd/error"]["code"], "invalid_argument");
         let result = rig.tool(tool, json!({"since": "yesterday"})).await;
         assert_eq!(result["_meta"]["fleetd/error"]["code"], "invalid_argument");
     }
@@ -99,6 +106,26 @@ async fn a_name_keeps_the_place_until_the_next_call() {
     assert_eq!(sequences(&rig.tool("wait_for_events", wait.clone()).await), [places[1].seq]);
     let again = rig.tool("list_events", json!({"as": "hook"})).await;
     assert_eq!(sequences(&again), Vec::<u64>::new());
+}
+
+#[tokio::test]
+async fn a_limit_of_nothing_only_moves_the_name() {
+    let rig = Rig::new();
+    let first = rig.publish("custom.n", "info").await;
+    let second = rig.publish("custom.n", "info").await;
+    let place = json!({"as": "hook", "limit": 0});
+    let at = |result: &Value| result["structuredContent"]["cursor"].clone();
+    let new = rig.tool("list_events", place.clone()).await;
+    assert_eq!((at(&new), sequences(&new)), (second.to_string().into(), vec![]));
+    let back = json!({"as": "hook", "limit": 0, "since": first.to_string()});
+    let moved = rig.tool("list_events", back).await;
+    assert_eq!((at(&moved), sequences(&moved)), (first.to_string().into(), vec![]));
+    for _ in 0..2 {
+        assert_eq!(at(&rig.tool("list_events", place.clone()).await), first.to_string());
+    }
+    assert_eq!(sequences(&rig.tool("list_events", json!({"as": "hook"})).await), [second.seq]);
+    let unnamed = rig.tool("list_events", json!({"limit": 0})).await;
+    assert_eq!(unnamed["_meta"]["fleetd/error"]["code"], "invalid_argument");
 }
 
 #[tokio::test]
