@@ -38,9 +38,13 @@ impl Tx<'_> {
         let sql = "INSERT OR REPLACE INTO cursor (principal, name, epoch, seq, used)
                    VALUES (?1, ?2, ?3, ?4, ?5)";
         let used = Timestamp::now().millis();
-        self.connection
-            .prepare_cached(sql)?
-            .execute(params![principal, name, from.epoch.0, from.seq, used])?;
+        self.connection.prepare_cached(sql)?.execute(params![
+            principal,
+            name,
+            from.epoch.0,
+            from.seq,
+            used
+        ])?;
         Ok(from)
     }
 
@@ -57,9 +61,12 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let sql = "UPDATE cursor SET epoch = ?3, seq = ?4
                    WHERE principal = ?1 AND name = ?2 AND (epoch <> ?3 OR seq < ?4)";
-        self.connection
-            .prepare_cached(sql)?
-            .execute(params![principal, name, handed.epoch.0, handed.seq])?;
+        self.connection.prepare_cached(sql)?.execute(params![
+            principal,
+            name,
+            handed.epoch.0,
+            handed.seq
+        ])?;
         Ok(())
     }
 }
