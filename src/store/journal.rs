@@ -214,13 +214,33 @@ pub fn committed_after(
 pub fn scan(
     connection: &Connection,
     after: u64,
-    mut visit: impl FnMut(EventRow<'_>) -> ControlFlow<()>,
+    visit: impl FnMut(EventRow<'_>) -> ControlFlow<()>,
 ) -> Result<u64, StoreError> {
     let sql =
         "SELECT seq, type, subject, project, severity, body FROM event WHERE seq > ?1 ORDER BY seq";
+    visit_rows(connection, sql, after, visit)
+}
+
+/// Visits events before `before`, newest first, until `visit` breaks or there are no more.
+pub fn scan_back(
+    connection: &Connection,
+    before: u64,
+    visit: impl FnMut(EventRow<'_>) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let sql = "SELECT seq, type, subject, project, severity, body FROM event WHERE seq < ?1
+               ORDER BY seq DESC";
+    visit_rows(connection, sql, before, visit).map(drop)
+}
+
+fn visit_rows(
+    connection: &Connection,
+    sql: &str,
+    bound: u64,
+    mut visit: impl FnMut(EventRow<'_>) -> ControlFlow<()>,
+) -> Result<u64, StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([after])?;
-    let mut last = after;
+    let mut rows = statement.query([bound])?;
+    let mut last = bound;
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
         let event = EventRow {

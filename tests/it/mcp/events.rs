@@ -162,6 +162,16 @@ async fn a_list_holds_the_newest() {
 }
 
 #[tokio::test]
+async fn a_list_finds_what_is_rare_far_back() {
+    let rig = Rig::new();
+    let rare = rig.publish("custom.rare", "info").await.seq;
+    rig.publish_many("custom.n", 20_500).await;
+    let found = rig.tool("list_events", json!({"limit": 2, "types": ["custom.rare"]})).await;
+    assert_eq!(sequences(&found), [rare]);
+    assert_eq!(found["structuredContent"]["cursor"], rig.bus.head().to_string());
+}
+
+#[tokio::test]
 async fn an_answer_is_bounded_in_bytes() {
     let rig = Rig::new();
     for _ in 0..4 {
