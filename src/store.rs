@@ -12,6 +12,7 @@
 //! time (a deleted WAL, a restored backup): then a new epoch begins.
 
 mod check;
+mod clock;
 mod cursors;
 mod database;
 mod fault;
