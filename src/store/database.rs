@@ -50,16 +50,17 @@ CREATE TABLE event (
     project  TEXT NOT NULL,
     severity INTEGER NOT NULL, -- 0 debug to 4 error
     stored   INTEGER NOT NULL, -- milliseconds since 1970, by our clock: retention goes by it
+    publisher TEXT NOT NULL,   -- the principal that sent it; '' for fleetd's own
     body     BLOB NOT NULL,    -- the CloudEvent as JSON, as it was first sent
     chain    BLOB NOT NULL,    -- SHA-256 of the previous chain value and this body
-    UNIQUE (project, id)
+    -- Ids are the publisher's own: nobody can take the id of another's event.
+    UNIQUE (project, publisher, id)
 ) STRICT;
 CREATE TABLE cursor (          -- named cursors, per principal
     principal TEXT NOT NULL,
     name      TEXT NOT NULL,
     epoch     INTEGER NOT NULL,
-    acked     INTEGER NOT NULL,-- resumes here
-    handed    INTEGER NOT NULL,-- becomes acked at the next call
+    seq       INTEGER NOT NULL,-- handed out up to here: the next call begins behind it
     used      INTEGER NOT NULL,
     PRIMARY KEY (principal, name)
 ) STRICT, WITHOUT ROWID;
