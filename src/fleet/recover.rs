@@ -7,7 +7,7 @@ use super::live::Live;
 use super::outcome::{conclusion, never_began};
 use super::plan::StdinKind;
 use super::process::Boot;
-use super::rundir::RunDir;
+use super::rundir::{RunDir, lasting};
 use super::state::{Input, Known, Outcome};
 use super::{FleetError, Inner, Recovery};
 use crate::model::{Task, TaskState};
@@ -110,16 +110,16 @@ fn look(dir: &RunDir, state: TaskState) -> std::io::Result<Found> {
         let detail = String::from("never started: the daemon went down before it began");
         return Ok(Found::Ended(Box::new(never_began(detail))));
     }
-    let spec = dir.spec().ok();
+    let spec = lasting(dir.spec())?.ok();
     // A failure that is to be tried again is not the end of the task.
     let retries = spec.as_ref().is_some_and(|plan| plan.retries > 0);
     let open_stdin = spec.is_some_and(|plan| plan.stdin == StdinKind::Open);
     let gone = match dir.pids()? {
-        Some(pids) => pids.boot != Boot::current() || !pids.supervisor.is_present(),
+        Some(pids) => pids.boot != Boot::current()? || !pids.supervisor.is_present()?,
         None => false,
     };
     // Read after the look at the process, which may have just ended.
-    let status = dir.status();
+    let status = lasting(dir.status())?;
     if matches!(status, Ok(None)) && !gone {
         return Ok(Found::Runs { open_stdin });
     }

@@ -78,8 +78,8 @@ fn detach() {
 fn run(dir: &RunDir) -> io::Result<()> {
     let signals = catch_signals()?;
     let plan = dir.spec()?;
-    let supervisor = Identity::of(std::process::id());
-    let mut pids = Pids { supervisor, boot: Boot::current(), command: None };
+    let supervisor = Identity::of(std::process::id())?;
+    let mut pids = Pids { supervisor, boot: Boot::current()?, command: None };
     dir.write_pids(&pids)?;
     if dir.has("stop") {
         return dir.write_status(&unborn(Cause::Stopped, None));
