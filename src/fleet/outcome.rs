@@ -65,7 +65,8 @@ pub fn never_began(detail: String) -> Outcome {
     }
 }
 
-fn unknown(dir: &RunDir, reason: String) -> Outcome {
+/// The outcome of a run of which nobody can say how it ended.
+pub fn unknown(dir: &RunDir, reason: String) -> Outcome {
     let bytes = |stream| {
         let (kept, cut) = dir.counts(stream);
         kept + cut
