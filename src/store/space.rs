@@ -80,6 +80,15 @@ impl Space {
         }
     }
 
+    /// Gives the reserve back if the disk takes nothing. Whether there was one.
+    pub fn gives_back_for_lack_of_room(&mut self) -> bool {
+        let there_was = self.reserve > 0 && self.takes_nothing();
+        if there_was {
+            self.give_back();
+        }
+        there_was
+    }
+
     pub fn is_full(&self) -> bool {
         self.full.is_some()
     }

@@ -174,6 +174,27 @@ fn fill(disk: &Path) -> PathBuf {
 }
 
 #[test]
+fn r48_a_start_on_a_disk_that_was_filled_meanwhile_uses_the_reserve() {
+    let disk = SmallDisk::new(SMALL);
+    let daemon = Daemon::start_in(Home::below(disk.path()));
+    let mut told = Told::default();
+    assert!(told.publish(&daemon, "before"));
+    let (begun, running) = (head(&daemon), task(&daemon));
+    let home = daemon.kill9();
+    let filler = fill(disk.path());
+
+    let daemon = Daemon::start_in(home);
+    assert_eq!(epoch(&head(&daemon)), epoch(&begun));
+    told.until_refused(&daemon);
+    read_all(&daemon, told.acked.len());
+    daemon.fleetctl(&["tasks", "stop", &running]).ok();
+    std::fs::remove_file(filler).expect("deleted");
+    told.resumes(&daemon);
+    told.check(&daemon);
+    assert_sound(daemon.home());
+}
+
+#[test]
 fn r48_a_disk_that_somebody_else_filled_fails_a_task_clearly() {
     let disk = SmallDisk::new(SMALL);
     let daemon = Daemon::start_in(Home::below(disk.path()));

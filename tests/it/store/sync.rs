@@ -91,6 +91,22 @@ fn r49_nothing_is_acknowledged_between_a_failed_sync_and_the_verified_reopening(
 }
 
 #[test]
+fn r49_a_task_whose_row_was_in_doubt_runs_once_or_never_was() {
+    let faults = Faults::new();
+    let daemon = faults.start(Home::new());
+    faults.fail_one(LOG);
+    let counter = daemon.home().path().join("counter");
+    let command = format!("echo ran >> {}", counter.display());
+    let done = daemon.tool("execute_command", json!({ "command": command }));
+    assert_eq!(done["status"], "completed", "{done}");
+    assert!(faults.has_failed(LOG));
+    let tasks = daemon.tool("list_tasks", json!({}))["tasks"].clone();
+    assert_eq!(tasks.as_array().map(Vec::len), Some(1), "{tasks}");
+    assert_eq!(tasks[0]["state"], "completed", "{tasks}");
+    assert_eq!(std::fs::read_to_string(counter).expect("it ran"), "ran\n");
+}
+
+#[test]
 fn r49_a_failed_sync_of_a_checkpoint_loses_nothing() {
     let faults = Faults::new();
     let daemon = faults.start(Home::new());
