@@ -7,6 +7,7 @@
 //! reaches a terminal without its control sequences, except where it is the
 //! command's own stream.
 
+mod bridge;
 mod completions;
 mod daemon;
 mod event;
@@ -42,6 +43,7 @@ use crate::config::Paths;
 use output::Output;
 
 /// What every `handle` is given.
+#[derive(Clone)]
 struct Cx {
     client: Client,
     out: Output,
@@ -92,6 +94,7 @@ enum Command {
     Tasks(task::Tasks),
     Events(event::Events),
     Publish(publish::Publish),
+    Mcp(bridge::Bridge),
     McpConfig(mcp::McpConfig),
     McpHeaders(mcp::McpHeaders),
     Token(token::Token),
@@ -111,6 +114,7 @@ impl Command {
             Self::Tasks(command) => command.handle(cx).await,
             Self::Events(command) => command.handle(cx).await,
             Self::Publish(command) => command.handle(cx).await,
+            Self::Mcp(command) => command.handle(cx).await,
             Self::McpConfig(command) => command.handle(cx).await,
             Self::McpHeaders(command) => command.handle(cx).await,
             Self::Token(command) => command.handle(cx).await,
@@ -198,6 +202,8 @@ mod tests {
             "events --wait --timeout 5 --as me --subject task/x",
             "events topics",
             "publish custom.x --data {} --subject s --id i --severity notice",
+            "mcp",
+            "mcp --start --types task.*,custom.> --as me --no-channel",
             "mcp-config --json",
             "mcp-headers",
             "token rotate",

@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod link;
 mod output;
+mod relay;
 mod runtime;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use backoff::Backoff;
 pub use error::ClientError;
 pub use events::{EventQuery, EventStream, Incoming};
 pub use output::OutputFollower;
+pub use relay::{McpAnswer, McpSession};
 pub use runtime::RuntimeFile;
 
 use link::Link;

@@ -12,6 +12,7 @@
 )]
 
 mod bus;
+mod cli;
 mod config;
 mod daemon;
 mod edge;

@@ -21,7 +21,7 @@ pub use daemon::Daemon;
 pub use event::{custom_event, distinct_id};
 pub use home::Home;
 pub use http::{Answer, Conn, Request};
-pub use process::{is_alive, rss_kib, run, signal};
+pub use process::{is_alive, rss_kib, run, signal, wait_for};
 pub use random::Random;
 pub use sse::{Event, Stream};
 pub use wait::{PATIENCE, eventually, within};
