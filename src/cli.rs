@@ -8,6 +8,7 @@
 //! command's own stream.
 
 mod bridge;
+mod clients;
 mod completions;
 mod daemon;
 mod event;
@@ -39,6 +40,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::config::Paths;
+use crate::model::Project;
 
 use output::Output;
 
@@ -47,6 +49,13 @@ use output::Output;
 struct Cx {
     client: Client,
     out: Output,
+}
+
+impl Cx {
+    /// The same, seeing and touching only what is of `project`.
+    fn within(&self, project: Option<Project>) -> Self {
+        Self { client: self.client.clone().within(project), out: self.out.clone() }
+    }
 }
 
 /// What every `handle` returns: the exit status, or why there is none.
@@ -160,6 +169,11 @@ fn run(cli: Cli, out: Output) -> Outcome {
     outcome
 }
 
+/// A value of `--project`.
+fn project(text: &str) -> Result<Project, String> {
+    Project::parse(text).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,10 +215,15 @@ mod tests {
             "events --since 0000002a:7 --follow --types task.*,custom.>",
             "events --wait --timeout 5 --as me --subject task/x",
             "events topics",
+            "run --project p -- true",
+            "tasks --project p",
+            "events --project p --follow",
+            "publish --project p custom.y",
             "publish custom.x --data {} --subject s --id i --severity notice",
-            "mcp",
-            "mcp --start --types task.*,custom.> --as me --no-channel",
+            "mcp --no-channel",
+            "mcp --start --types task.*,custom.> --as me",
             "mcp-config --json",
+            "mcp-config --client codex --install --dry-run --transport stdio --project p",
             "mcp-headers",
             "token rotate",
             "version",

@@ -28,7 +28,7 @@ use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Paths;
-use crate::model::TaskId;
+use crate::model::{Project, TaskId};
 
 pub use backoff::Backoff;
 pub use error::ClientError;
@@ -49,6 +49,8 @@ pub struct Client {
     paths: Paths,
     patience: Duration,
     loops: TaskTracker,
+    /// Everything is narrowed to it.
+    project: Option<Project>,
 }
 
 /// The daemon as its connection shows it.
@@ -61,12 +63,18 @@ pub struct Daemon {
 impl Client {
     /// A client of the daemon whose files lie at `paths`.
     pub fn new(paths: Paths) -> Self {
-        Self { paths, patience: PATIENCE, loops: TaskTracker::new() }
+        Self { paths, patience: PATIENCE, loops: TaskTracker::new(), project: None }
     }
 
     /// The same client with another patience (see [`ClientError::Frozen`]).
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// The same client, which sees and touches only what is of `project`.
+    pub fn within(mut self, project: Option<Project>) -> Self {
+        self.project = project;
         self
     }
 
@@ -138,6 +146,7 @@ impl Client {
     async fn link(&self) -> Result<Link, ClientError> {
         let mut link = Link::open(&self.paths, self.patience, &self.loops).await?;
         link.authorize(&self.paths)?;
+        link.narrow(self.project.clone());
         Ok(link)
     }
 }

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use super::output::Output;
 use super::{Cx, Outcome, daemon, exit};
 use crate::client::ClientError;
-use crate::model::{OutputStream, Pattern};
+use crate::model::{OutputStream, Pattern, Project};
 use crate::wire::{Line, LineSplitter};
 use hub::{Hub, Words};
 
@@ -57,6 +57,9 @@ pub struct Bridge {
     /// Have the daemon keep the channel's place under this name, for the next start.
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
+    /// Work in this project: see only what is of it, and start tasks in it.
+    #[arg(long, value_parser = super::project)]
+    project: Option<Project>,
     /// Send no events, only answer.
     #[arg(long, conflicts_with_all = ["name", "types"])]
     no_channel: bool,
@@ -83,7 +86,8 @@ impl Bridge {
         let closed = CancellationToken::new();
         let writer = loops.spawn(write(cx.out.clone(), lines, closed.clone()));
         let channel = !self.no_channel;
-        let hub = Arc::new(Hub::new(cx.client.clone(), Words::new(words), channel));
+        let client = cx.client.clone().within(self.project);
+        let hub = Arc::new(Hub::new(client, Words::new(words), channel));
         if self.start {
             loops.spawn(start(cx.clone(), self.config));
         }

@@ -3,11 +3,15 @@
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use http::header::{AUTHORIZATION, HeaderMap};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
-use crate::model::Principal;
+use super::problem::Problem;
+use crate::model::{Principal, Project};
+
+/// The one project that a request is about.
+const PROJECT: HeaderName = HeaderName::from_static("fleetd-project");
 
 /// 32 random bytes as 64 lower-case hex digits. Never shown by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,6 +62,25 @@ pub struct Caller {
     pub principal: Principal,
     /// Cancelled when the token it showed is revoked, or the daemon stops.
     pub until: CancellationToken,
+}
+
+impl Caller {
+    /// Narrows the caller to the project in its `Fleetd-Project` header: what it
+    /// makes belongs there, and it sees nothing else. It can only become less.
+    ///
+    /// # Errors
+    /// 400 for what is no project name, 403 for a project that is not the caller's.
+    pub fn narrowed(mut self, headers: &HeaderMap) -> Result<Self, Problem> {
+        let mut values = headers.get_all(PROJECT).iter();
+        let Some(value) = values.next() else { return Ok(self) };
+        let name = value.to_str().ok().filter(|_| values.next().is_none()).unwrap_or_default();
+        let project = Project::parse(name).map_err(|error| Problem::invalid(error.to_string()))?;
+        if !self.principal.sees(&project) {
+            return Err(Problem::forbidden("this token does not permit it"));
+        }
+        self.principal.projects = vec![project];
+        Ok(self)
+    }
 }
 
 /// The token that is valid now. Streams hold its `until`, so that a new
@@ -148,6 +171,19 @@ mod tests {
         twice.append(AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {text}")).unwrap());
         assert!(gate.check(&twice).is_none());
         assert!(!format!("{token:?}").contains(text));
+    }
+
+    #[test]
+    fn a_caller_can_only_become_less() {
+        let gate = Gate::new(Secret::generate().unwrap(), CancellationToken::new());
+        let within =
+            |name: &str| HeaderMap::from_iter([(PROJECT, HeaderValue::from_str(name).unwrap())]);
+        let blue = gate.owner().narrowed(&within("blue")).unwrap();
+        assert_eq!(blue.principal.home_project().as_str(), "blue");
+        assert!(!blue.principal.sees(&Project::default_project()));
+        assert_eq!(blue.clone().narrowed(&within("red")).unwrap_err().status.as_u16(), 403);
+        assert_eq!(blue.narrowed(&within("a b")).unwrap_err().status.as_u16(), 400);
+        assert!(gate.owner().narrowed(&HeaderMap::new()).unwrap().principal.projects.is_empty());
     }
 
     #[test]

@@ -99,6 +99,7 @@ fn admit(
     };
     // Who has no token learns nothing about routes, not even which there are.
     let caller = authenticate(context, peer, &headers).ok_or_else(Problem::unauthorized)?;
+    let caller = caller.narrowed(&headers)?;
     if query::carries_token(&query) {
         return Err(Problem::invalid("a token must not stand in an address; it would be kept"));
     }
