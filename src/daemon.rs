@@ -63,6 +63,8 @@ struct Source {
 /// The right to be the daemon: checked directories and the lock.
 struct Claim {
     paths: Paths,
+    /// What the daemon was started with, before it took 077 for itself.
+    found_umask: u32,
     _lock: Lock,
 }
 
@@ -85,12 +87,12 @@ struct Daemon {
 /// # Errors
 /// Why it could not start or go on; [`DaemonError::exit_code`] says it to scripts.
 pub fn run(config: Option<PathBuf>) -> Result<ExitCode, DaemonError> {
-    process::harden();
+    let found_umask = process::harden();
     let paths = Paths::find()?;
     let source =
         Source { named: config.is_some(), path: config.unwrap_or_else(|| paths.config.clone()) };
     let config = config::load(&source.path, source.named)?;
-    let claim = Claim::new(paths)?;
+    let claim = Claim::new(paths, found_umask)?;
     let logging = Logging::start(&claim.paths.logs(), &config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Two cores serve a thousand readers; more workers would only cost memory.
@@ -117,7 +119,7 @@ pub fn run(config: Option<PathBuf>) -> Result<ExitCode, DaemonError> {
 impl Claim {
     /// Checks the places and takes the lock. The lock comes first: whatever is
     /// done to the state is done by one daemon only.
-    fn new(paths: Paths) -> Result<Self, DaemonError> {
+    fn new(paths: Paths, found_umask: u32) -> Result<Self, DaemonError> {
         place::directory(&paths.home)?;
         let lock = match Lock::take(&paths.lock()) {
             Ok(lock) => lock,
@@ -130,7 +132,7 @@ impl Claim {
         for directory in [&paths.home, &paths.state, &paths.runtime] {
             place::writable(directory)?;
         }
-        Ok(Self { paths, _lock: lock })
+        Ok(Self { paths, found_umask, _lock: lock })
     }
 }
 
@@ -173,6 +175,7 @@ impl Daemon {
             tasks: config.tasks.clone(),
         };
         let fleet = Fleet::new(options, bus.clone());
+        fleet.set_command_umask(claim.found_umask);
         let recovery = fleet.recover().await?;
         journal::announce(&bus, &instance, &report, recovery).await?;
         let identity = Identity {

@@ -26,6 +26,7 @@ mod watch;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -320,6 +321,11 @@ impl Fleet {
     /// Tasks that are running or waiting.
     pub fn open_tasks(&self) -> usize {
         self.0.book().open()
+    }
+
+    /// How long ended tasks are kept.
+    pub fn keeps(&self) -> Duration {
+        Duration::from_secs(self.0.settings().keep_days.saturating_mul(24 * 60 * 60))
     }
 
     /// Takes new bounds; running tasks keep theirs.

@@ -26,12 +26,16 @@ mod front;
 mod handler;
 mod headers;
 mod message;
+mod page;
 mod patience;
 mod push;
 mod refusal;
+mod replies;
+mod resources;
 mod revision;
 mod session;
 mod sessions;
+mod tasks;
 mod tools;
 
 use std::convert::Infallible;

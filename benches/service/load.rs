@@ -15,7 +15,7 @@ use super::daemon::Server;
 pub const FRAME: &str = "1ab\r\nid: 0a1b2c3d:123456\nevent: custom.bench\ndata: {\"claimedsource\":\"bench\",\"data\":{\"at\":\"STAMP\",\"pad\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"},\"datacontenttype\":\"application/json\",\"id\":\"019a0000-0000-7000-8000-000000000000\",\"project\":\"default\",\"publisher\":\"owner\",\"severity\":\"info\",\"source\":\"fleetd/019a0000-0000-7000-8000-000000000000\",\"specversion\":\"1.0\",\"subject\":\"bench\",\"time\":\"2026-11-20T10:00:00.000Z\",\"type\":\"custom.bench\",\"sequence\":\"123456\"}\n\n\r\n";
 
 /// What the floor answers a publisher with: as long as the product's answer.
-pub const REPLY: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\ndate: Fri, 20 Nov 2026 10:00:00 GMT\r\n\r\n{\"results\":[{\"id\":\"019a0000-0000-7000-8000-000000000000\",\"cursor\":\"0a1b2c3d:1234567\",\"duplicate\":false}";
+pub const REPLY: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 105\r\ndate: Fri, 20 Nov 2026 10:00:00 GMT\r\n\r\n{\"results\":[{\"id\":\"019a0000-0000-7000-8000-000000000000\",\"cursor\":\"0a1b2c3d:1234567\",\"duplicate\":false}]}";
 
 /// Every published body ends so; the floor finds its requests by it.
 pub const REQUEST_END: &[u8] = b",\"z\":0}}";

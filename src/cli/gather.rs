@@ -1,5 +1,6 @@
 //! A task's two streams on their way to ours.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -20,6 +21,16 @@ struct Tail {
     omitted: u64,
 }
 
+/// Both streams as text.
+pub struct Texts {
+    pub stdout: String,
+    pub stderr: String,
+    /// Bytes that stand in neither.
+    pub omitted: u64,
+    /// Every byte was text.
+    pub exact: bool,
+}
+
 /// Kept of each stream; `fleetctl tasks output` has all of it.
 const KEEP: usize = 256 * 1024;
 
@@ -32,14 +43,20 @@ impl Gathered {
         tail.omitted += over as u64;
     }
 
-    /// Both streams as text, and the bytes that stand in neither.
-    pub fn texts(&self) -> (String, String, u64) {
+    /// Both streams as text.
+    pub fn texts(&self) -> Texts {
         let [stdout, stderr] = [0, 1].map(|which| {
             let mut tail = self.tails[which].lock().unwrap_or_else(PoisonError::into_inner);
-            let text = String::from_utf8_lossy(tail.bytes.make_contiguous()).into_owned();
-            (text, tail.omitted)
+            let omitted = tail.omitted;
+            let text = String::from_utf8_lossy(tail.bytes.make_contiguous());
+            (matches!(text, Cow::Borrowed(_)), text.into_owned(), omitted)
         });
-        (stdout.0, stderr.0, stdout.1 + stderr.1)
+        Texts {
+            exact: stdout.0 && stderr.0,
+            omitted: stdout.2 + stderr.2,
+            stdout: stdout.1,
+            stderr: stderr.1,
+        }
     }
 }
 
@@ -81,7 +98,8 @@ mod tests {
         gathered.push(0, b"first ");
         gathered.push(0, &vec![b'x'; KEEP]);
         gathered.push(1, b"\xff\n");
-        let (stdout, stderr, omitted) = gathered.texts();
-        assert_eq!((stdout.len(), stderr.as_str(), omitted), (KEEP, "\u{fffd}\n", 6));
+        let texts = gathered.texts();
+        assert_eq!((texts.stdout.len(), texts.omitted), (KEEP, 6));
+        assert_eq!((texts.stderr.as_str(), texts.exact), ("\u{fffd}\n", false));
     }
 }

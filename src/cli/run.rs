@@ -232,15 +232,16 @@ impl Attached<'_> {
 }
 
 fn result(view: &TaskView, gathered: &Gathered) -> ExecuteCommandResult {
-    let (stdout, stderr, omitted_bytes) = gathered.texts();
+    let texts = gathered.texts();
     ExecuteCommandResult {
         stream_id: view.task_id.clone(),
         status: view.state.as_str().to_owned(),
         exit_code: view.exit_code,
         signal: view.signal,
-        stdout: Some(stdout),
-        stderr: Some(stderr),
-        omitted_bytes,
+        stdout: Some(texts.stdout),
+        stderr: Some(texts.stderr),
+        omitted_bytes: texts.omitted,
+        exact: texts.exact,
         reason: view.reason.clone(),
     }
 }

@@ -68,10 +68,18 @@ pub async fn feed(client: &Client, id: TaskId, source: Source) -> anyhow::Result
             Err(ClientError::Refused {
                 code: ErrorCode::Conflict | ErrorCode::InvalidArgument | ErrorCode::NotFound,
                 ..
-            }) => return Ok(()),
+            }) => return close().context("cannot close it"),
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Lets go of our end of the pipe, so that whoever writes to it is told, as the
+/// command itself would have told it: by `EPIPE` and `SIGPIPE`.
+fn close() -> anyhow::Result<()> {
+    let nothing = std::fs::File::open("/dev/null")?;
+    nix::unistd::dup2_stdin(nothing)?;
+    Ok(())
 }
 
 /// Sends one piece, or the end if it is empty, until the daemon has it.

@@ -215,6 +215,10 @@ fn shown(task: &MonitoredTask, width: u16, strong: impl Fn(&str) -> String) -> S
     if let Some(reason) = &view.reason {
         pairs.insert(4, ("reason", reason.clone()));
     }
+    let cut = task.stdout.cut_bytes + task.stderr.cut_bytes;
+    if cut > 0 {
+        pairs.push(("cut", format!("{cut} bytes of it were over the cap and dropped")));
+    }
     let mut shown = table::facts(pairs, width);
     for (name, output) in [("stdout", &task.stdout), ("stderr", &task.stderr)] {
         if !output.text.is_empty() {

@@ -5,9 +5,10 @@ use nix::sys::stat::{Mode, umask};
 
 /// Sets what has to hold before the first file is made. Everything but the
 /// umask is best effort: a system that refuses it is no worse than before.
-pub fn harden() {
+/// Returns the umask that was found, for the commands that people start.
+pub fn harden() -> u32 {
     // Whatever the caller's umask was: what we make is ours alone (S05).
-    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    let found = umask(Mode::S_IRWXG | Mode::S_IRWXO);
     // No core file with tokens in it, and no reading of our memory by others (S11).
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     #[cfg(target_os = "linux")]
@@ -16,6 +17,8 @@ pub fn harden() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
+    #[allow(clippy::useless_conversion, reason = "a conversion on some systems only")]
+    u32::from(found.bits())
 }
 
 /// Runs `make` so that what it makes is 0600 from its first moment, a socket

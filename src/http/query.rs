@@ -33,6 +33,12 @@ impl<'a> Query<'a> {
         self.all(name).last()
     }
 
+    /// The last value of `name`, also if it is empty: for what must not be
+    /// taken for left out.
+    pub fn given(&self, name: &str) -> Option<&str> {
+        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_ref())
+    }
+
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0
             .iter()

@@ -1,7 +1,8 @@
 //! From what the server says to an HTTP answer: JSON if it is said soon, a
 //! stream if it takes time or there is something to say on the way.
 
-use std::collections::VecDeque;
+mod logged;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::time::Duration;
@@ -16,7 +17,6 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::McpBody;
 use super::engine::Said;
@@ -24,6 +24,8 @@ use super::frames;
 use super::headers::Accept;
 use super::push::KEEP_ALIVE;
 use super::refusal::{code, empty_response, json_response};
+
+pub use logged::{Detached, resumed};
 
 /// How long an answer may take and still be plain JSON. Most tools are done in a
 /// millisecond, on a busy machine in some hundred; a client that waits for one that
@@ -43,7 +45,7 @@ pub struct Calls {
     hurry: CancellationToken,
     /// Where the calls go on when their reader is gone; `None` in the modern
     /// era, in which that cancels them.
-    detached: Option<TaskTracker>,
+    detached: Option<Detached>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -62,7 +64,7 @@ impl Calls {
         said: Sayings,
         owed: usize,
         hurry: CancellationToken,
-        detached: Option<TaskTracker>,
+        detached: Option<Detached>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         Self { said: Some(said), owed, hurry, detached, _permit: permit }
@@ -93,10 +95,10 @@ impl Drop for Calls {
         if self.owed == 0 {
             return;
         }
-        if let (Some(tracker), Some(said), Ok(runtime)) =
+        if let (Some(detached), Some(said), Ok(runtime)) =
             (&self.detached, self.said.take(), Handle::try_current())
         {
-            tracker.spawn_on(said.for_each(|_| std::future::ready(())), &runtime);
+            detached.tracker.spawn_on(said.for_each(|_| std::future::ready(())), &runtime);
         }
     }
 }
@@ -104,7 +106,7 @@ impl Drop for Calls {
 /// Answers with what the calls say.
 pub async fn respond(mut calls: Calls, shape: Shape) -> Response<McpBody> {
     let mut replies = Vec::new();
-    let mut early = VecDeque::new();
+    let mut early = Vec::new();
     if shape.accept.json {
         let soon = tokio::time::sleep(SOON);
         tokio::pin!(soon);
@@ -117,7 +119,7 @@ pub async fn respond(mut calls: Calls, shape: Shape) -> Response<McpBody> {
             match said {
                 Some(Said::Reply { body, error }) => replies.push((body, error)),
                 Some(Said::Notification(body)) if shape.accept.stream => {
-                    early.push_back(body);
+                    early.push(body);
                     break;
                 }
                 // There is no way to say it to this client.
@@ -133,8 +135,12 @@ pub async fn respond(mut calls: Calls, shape: Shape) -> Response<McpBody> {
         }
     }
     // Replies came before any notification that ended the loop.
-    let early = replies.into_iter().map(|(body, _)| body).chain(early).collect();
-    streamed(calls, early)
+    let early: Vec<_> = replies.into_iter().map(|(body, _)| body).chain(early).collect();
+    match calls.detached.clone() {
+        Some(detached) => logged::logged(calls, early, detached)
+            .unwrap_or_else(|| empty_response(StatusCode::INTERNAL_SERVER_ERROR)),
+        None => streamed(calls, early),
+    }
 }
 
 fn whole(replies: Vec<(Bytes, Option<i64>)>, shape: Shape) -> Response<McpBody> {
@@ -164,12 +170,12 @@ fn status(error: Option<i64>, modern: bool) -> StatusCode {
 
 struct Streaming {
     calls: Calls,
-    early: VecDeque<Bytes>,
+    early: Vec<Bytes>,
     opened: bool,
     keep_alive: Interval,
 }
 
-fn streamed(calls: Calls, early: VecDeque<Bytes>) -> Response<McpBody> {
+fn streamed(calls: Calls, early: Vec<Bytes>) -> Response<McpBody> {
     let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let streaming = Streaming { calls, early, opened: false, keep_alive };

@@ -50,6 +50,10 @@ impl Engine {
         Self { handler }
     }
 
+    pub fn deps(&self) -> &Arc<Deps> {
+        &self.handler.deps
+    }
+
     /// Begins to serve a request, whose envelope is sound.
     ///
     /// # Errors

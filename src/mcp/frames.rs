@@ -1,8 +1,9 @@
 //! Server-sent events as the protocol's transports frame them.
 //!
-//! Event ids name the stream and the position in the journal: `g-1a2b3c4d:17`
-//! stands for "the session's own stream (`g`), up to event 17". They are the
-//! same for all sessions, since the journal is.
+//! Event ids name the stream and the position in it. `g-1a2b3c4d:17` stands for
+//! "the session's own stream (`g`), up to event 17 of the journal", the same for
+//! all sessions, since the journal is. `p1f:3` stands for "the answer to the POST
+//! numbered 1f, up to its third message".
 
 use crate::model::{Cursor, Severity};
 
@@ -44,6 +45,17 @@ pub fn push_signal(out: &mut Vec<u8>, level: Severity, topic: &str, body: &[u8])
     out.extend_from_slice(b"}}\n\n");
 }
 
+/// `notifications/resources/updated`. Without an id when framed: it is derived
+/// anew from wherever a stream resumes.
+pub fn updated(uri: &str) -> Vec<u8> {
+    let message = serde_json::json!({
+        "jsonrpc": "2.0",
+        "method": "notifications/resources/updated",
+        "params": { "uri": uri },
+    });
+    message.to_string().into_bytes()
+}
+
 /// Appends a priming event (2025-11-25, transports): an id to resume from, and
 /// empty data. `number` makes the id another one than the event's at this place.
 pub fn push_priming(out: &mut Vec<u8>, cursor: Cursor, number: u64) {
@@ -55,6 +67,24 @@ pub fn push_priming(out: &mut Vec<u8>, cursor: Cursor, number: u64) {
 pub fn push_bookmark(out: &mut Vec<u8>, cursor: Cursor) {
     push_id(out, cursor);
     out.extend_from_slice(b"data:\n\n");
+}
+
+/// Appends a message of an answer's log.
+pub fn push_reply(out: &mut Vec<u8>, stream: u64, seq: u64, message: &[u8]) {
+    out.extend_from_slice(format!("id: p{stream:x}:{seq}\n").as_bytes());
+    push_message(out, message);
+}
+
+/// Appends the priming event of an answer: from here on it can be resumed.
+pub fn push_reply_priming(out: &mut Vec<u8>, stream: u64) {
+    let text = format!("id: p{stream:x}:0\nretry: {RETRY_MS}\ndata:\n\n");
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// The stream and the place in it that a `Last-Event-ID` of an answer stands for.
+pub fn parse_reply_id(id: &str) -> Option<(u64, u64)> {
+    let (stream, seq) = id.strip_prefix('p')?.split_once(':')?;
+    Some((u64::from_str_radix(stream, 16).ok()?, seq.parse().ok()?))
 }
 
 /// The position that a `Last-Event-ID` of a session's own stream stands for.

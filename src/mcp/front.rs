@@ -1,7 +1,9 @@
 //! The front: from an HTTP request to the engine, and back.
 
 mod batch;
+mod listen;
 mod saying;
+mod settings;
 mod stream;
 
 use std::sync::Arc;
@@ -9,22 +11,23 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::McpBody;
-use super::answer::{Calls, Sayings, Shape, respond};
+use super::answer::{Calls, Detached, Sayings, Shape, respond};
 use super::engine::{Engine, Said};
 use super::era::{Era, classify};
 use super::headers::{self, Accept};
 use super::message::{self, Kind, Message};
 use super::patience::Patience;
 use super::refusal::{Refusal, code, empty_response, json_response};
+use super::replies::Replies;
 use super::revision::Revision;
 use super::session::{McpSession, SessionKey};
-use super::sessions::{CallEntry, Cancel, Level, Sessions};
+use super::sessions::{CallEntry, Cancel, Sessions};
 use super::tools::Call;
 use crate::bus::Bus;
 use crate::model::Principal;
@@ -45,6 +48,7 @@ pub struct Front {
     streams: Arc<Semaphore>,
     closing: CancellationToken,
     detached: TaskTracker,
+    replies: Arc<Replies>,
 }
 
 /// A request as far as its headers tell.
@@ -64,6 +68,7 @@ impl Front {
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             closing: CancellationToken::new(),
             detached: TaskTracker::new(),
+            replies: Arc::new(Replies::new(seed())),
         }
     }
 
@@ -118,6 +123,11 @@ impl Front {
         revision: Revision,
         message: Message,
     ) -> Result<Response<McpBody>, Refusal> {
+        if revision.is_modern() && message.method() == "subscriptions/listen" {
+            let id = message.id().cloned();
+            let listening = self.listen(caller, accept, &message).await;
+            return listening.map_err(|refusal| refusal.with_id(id.as_ref()));
+        }
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();
         let patience = Patience::of_client(message.client_name());
@@ -182,13 +192,13 @@ impl Front {
             self.notified(session, &message);
             return Ok(empty_response(StatusCode::ACCEPTED));
         }
-        if message.method() == "logging/setLevel" {
-            return Ok(json_response(StatusCode::OK, self.set_level(session, &message).into()));
+        if let Some(reply) = self.setting(caller, session, &message).await {
+            return Ok(json_response(StatusCode::OK, reply.into()));
         }
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();
         let said = self.serve_in_session(caller, session, message, &hurry)?;
-        let calls = Calls::new(said, 1, hurry, Some(self.detached.clone()), permit);
+        let calls = Calls::new(said, 1, hurry, Some(self.detached(session)), permit);
         Ok(respond(calls, Shape { accept, batch: false, modern: false }).await)
     }
 
@@ -198,17 +208,6 @@ impl Front {
         {
             self.sessions.cancel(session.nonce, id);
         }
-    }
-
-    fn set_level(&self, session: McpSession, message: &Message) -> Vec<u8> {
-        let level = message.param("level").and_then(Value::as_str).and_then(Level::parse);
-        let Some(level) = level else {
-            let problem = "level has to be debug, info, notice, warning, error, critical, alert or \
-                emergency";
-            return Refusal::invalid_params(problem).with_id(message.id()).body();
-        };
-        self.sessions.set_level(session.nonce, level, self.bus.head().seq);
-        json!({ "jsonrpc": "2.0", "id": message.id(), "result": {} }).to_string().into_bytes()
     }
 
     fn serve_in_session(
@@ -242,6 +241,16 @@ impl Front {
         Ok(said.boxed())
     }
 
+    fn detached(&self, session: McpSession) -> Detached {
+        Detached {
+            tracker: self.detached.clone(),
+            replies: Arc::clone(&self.replies),
+            session: session.nonce,
+            revision: session.revision,
+            closing: self.closing.clone(),
+        }
+    }
+
     /// The session that the request belongs to.
     fn session(&self, caller: &Caller<'_>) -> Result<McpSession, Refusal> {
         let id = headers::one(caller.headers, &headers::SESSION)?.ok_or_else(|| {
@@ -269,6 +278,12 @@ fn call(
     hurry: &CancellationToken,
 ) -> Call {
     Call { principal: Arc::clone(&caller.principal), patience, cancel, hurry: hurry.clone() }
+}
+
+/// Where the numbers of answers begin: somewhere else after each start, so that
+/// an id from before it names nothing. Without random bytes, at the beginning.
+fn seed() -> u64 {
+    getrandom::u64().map_or(1, |seed| seed >> 1)
 }
 
 fn no_session() -> Refusal {

@@ -4,17 +4,21 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestParams, CompleteResult,
-    ContentBlock, CustomRequest, CustomResult, DiscoverResult, Implementation,
+    CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams,
+    CompleteRequestParams, CompleteResult, ContentBlock, CreateTaskResult, CustomRequest,
+    CustomResult, DiscoverResult, GetTaskParams, GetTaskResult, Implementation,
     InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
     ListResourcesResult, ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion,
-    ServerCapabilities, ServerConfig, Tool as ToolModel, ToolAnnotations,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
+    ServerCapabilities, ServerConfig, Tool as ToolModel, ToolAnnotations, UpdateTaskParams,
 };
 use rmcp::service::RequestContext;
 use rmcp::{ErrorData, RoleServer, ServerHandler};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::tools::{Call, Context, Deps, Failure, Outcome, Progress, Tool, Tools};
+use super::{resources, tasks};
+use crate::model::ErrorCode;
 
 /// What a model is told about this server before it calls anything.
 const INSTRUCTIONS: &str = "fleetd runs commands on a fleet of machines and tells what happens \
@@ -45,6 +49,27 @@ impl Handler {
         call.ok_or_else(|| ErrorData::internal_error("the request has no caller", None))
     }
 
+    /// Begins a command and answers with its task, which is durable by then.
+    async fn begin_task(
+        &self,
+        tool: &Tool,
+        context: Context,
+        arguments: Map<String, Value>,
+        meta: Option<MetaObject>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let principal = Arc::clone(&context.call.principal);
+        let outcome = match tool.call(context, arguments).await {
+            Ok(outcome) => outcome,
+            Err(failure) => return Ok(result(Err(failure), meta).into()),
+        };
+        let id = tasks::parse(outcome.structured["stream_id"].as_str().unwrap_or_default())?;
+        let task = self.deps.fleet.task(&principal, id).await;
+        let task = task.map_err(|error| tasks::refuse(error.into()))?;
+        let mut created = CreateTaskResult::new(tasks::summary(&self.deps, &task));
+        created.meta = meta;
+        Ok(CallToolResponse::Task(created))
+    }
+
     /// Every result of the stateless era says who answers (2026-07-28, basic).
     fn meta(&self, context: &RequestContext<RoleServer>) -> Option<MetaObject> {
         context.meta.protocol_version()?;
@@ -59,7 +84,12 @@ impl Handler {
 
 impl ServerHandler for Handler {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().build();
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_tasks()
+            .build();
         let mut info = ServerConfig::new(capabilities).with_server_info(self.implementation());
         info.instructions = Some(INSTRUCTIONS.to_owned());
         info
@@ -73,7 +103,8 @@ impl ServerHandler for Handler {
         _: RequestContext<RoleServer>,
     ) -> Result<InitializeResult, ErrorData> {
         let mut info = self.negotiate_initialize(&request)?;
-        let capabilities = json!({ "tools": {}, "logging": {} });
+        let capabilities =
+            json!({ "tools": {}, "resources": { "subscribe": true }, "logging": {} });
         info.capabilities = serde_json::from_value(capabilities)
             .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
         Ok(info)
@@ -108,14 +139,22 @@ impl ServerHandler for Handler {
             .find(&request.name)
             .map_err(|message| ErrorData::invalid_params(message, None))?;
         let meta = self.meta(&context);
+        // Only who declares the extension can read a task in place of a result.
+        let as_task = tool.name == tasks::TOOL
+            && context.protocol_version().as_ref() == Some(&ProtocolVersion::V_2026_07_28)
+            && context.client_capabilities().is_some_and(|client| client.supports_tasks());
         let progress = Progress::new(context.peer, context.meta.get_progress_token());
         let context = Context { deps: Arc::clone(&self.deps), call, progress };
-        let outcome = tool.call(context, request.arguments.unwrap_or_default()).await;
-        Ok(result(outcome, meta).into())
+        let mut arguments = request.arguments.unwrap_or_default();
+        if as_task && !arguments.contains_key("async") && !arguments.contains_key("long_running") {
+            arguments.insert(String::from("async"), true.into());
+            return self.begin_task(tool, context, arguments, meta).await;
+        }
+        Ok(result(tool.call(context, arguments).await, meta).into())
     }
 
-    // rmcp answers these with empty lists by itself; a server that announces
-    // neither prompts nor resources has no such methods.
+    // rmcp answers these with empty lists by itself; a server that announces no
+    // prompts has no such methods.
 
     async fn list_prompts(
         &self,
@@ -128,17 +167,67 @@ impl ServerHandler for Handler {
     async fn list_resources(
         &self,
         _: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListResourcesResult, ErrorData> {
-        Err(not_served("resources/list"))
+        let mut result = ListResourcesResult::with_all_items(resources::list());
+        result.meta = self.meta(&context);
+        Ok(result)
     }
 
     async fn list_resource_templates(
         &self,
         _: Option<PaginatedRequestParams>,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
-        Err(not_served("resources/templates/list"))
+        let mut result = ListResourceTemplatesResult::with_all_items(resources::templates());
+        result.meta = self.meta(&context);
+        Ok(result)
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let call = Self::call_of(&context)?;
+        let content = resources::read(&self.deps, &call.principal, &request.uri).await;
+        let content = content.map_err(|error| unread(&error, &request.uri))?;
+        let content = ResourceContents::text(content.to_string(), request.uri);
+        let content = content.with_mime_type("application/json");
+        let mut result = ReadResourceResult::new(vec![content]);
+        result.meta = self.meta(&context);
+        Ok(result.into())
+    }
+
+    async fn get_task(
+        &self,
+        request: GetTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<GetTaskResult, ErrorData> {
+        let call = Self::call_of(&context)?;
+        let id = tasks::parse(&request.task_id)?;
+        let task = tasks::detailed(&self.deps, &call.principal, id, inlined).await;
+        let mut result = GetTaskResult::new(task.map_err(tasks::refuse)?);
+        result.meta = self.meta(&context);
+        Ok(result)
+    }
+
+    async fn update_task(
+        &self,
+        request: UpdateTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let call = Self::call_of(&context)?;
+        tasks::update(&self.deps, &call.principal, &request.task_id).await
+    }
+
+    async fn cancel_task(
+        &self,
+        request: CancelTaskParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<(), ErrorData> {
+        let call = Self::call_of(&context)?;
+        tasks::cancel(&self.deps, &call.principal, &request.task_id).await
     }
 
     async fn complete(
@@ -156,13 +245,46 @@ impl ServerHandler for Handler {
         request: CustomRequest,
         _: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
-        const KNOWN: [&str; 4] = ["tools/call", "tools/list", "initialize", "server/discover"];
+        const KNOWN: [&str; 10] = [
+            "tools/call",
+            "tools/list",
+            "initialize",
+            "server/discover",
+            "resources/list",
+            "resources/templates/list",
+            "resources/read",
+            "tasks/get",
+            "tasks/update",
+            "tasks/cancel",
+        ];
         if KNOWN.contains(&request.method.as_str()) {
             let message =
                 format!("the parameters of '{}' are missing or ill-typed", request.method);
             return Err(ErrorData::invalid_params(message, None));
         }
         Err(not_served(&request.method))
+    }
+}
+
+fn unread(error: &resources::ReadError, uri: &str) -> ErrorData {
+    match error {
+        resources::ReadError::Missing(_) => {
+            let uri: String = uri.chars().take(256).collect();
+            ErrorData::resource_not_found(error.to_string(), Some(json!({ "uri": uri })))
+        }
+        resources::ReadError::Failed(failure) => match failure.code() {
+            ErrorCode::Internal => ErrorData::internal_error(error.to_string(), None),
+            _ => ErrorData::invalid_params(error.to_string(), None),
+        },
+    }
+}
+
+/// A call's result as it stands inside a task.
+pub fn inlined(outcome: Outcome) -> Map<String, Value> {
+    match serde_json::to_value(result(Ok(outcome), None)) {
+        Ok(Value::Object(result)) => result,
+        // rmcp's models are plain data, so this does not happen.
+        _ => Map::new(),
     }
 }
 

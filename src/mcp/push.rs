@@ -8,6 +8,7 @@
 //! connection behind, and two live ones would have to share.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::McpBody;
 use super::frames;
+use super::resources::{Uri, Watching};
 use super::revision::Revision;
 use super::sessions::{Control, Level};
 use crate::bus::{Bus, BusError, Delivery, Gap, Start, Subscription};
-use crate::model::{Cursor, Filter, Severity};
+use crate::model::{Cursor, Filter, Principal, Severity};
 
 /// Silence after which a comment shows that the stream lives.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -31,8 +33,7 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Where a stream reads from and whom it obeys.
 pub struct Push {
     pub bus: Bus,
-    /// What the principal may see.
-    pub filter: Filter,
+    pub principal: Arc<Principal>,
     pub revision: Revision,
     /// The stream's number in its session, and what the session says.
     pub number: u64,
@@ -46,6 +47,9 @@ struct Running {
     push: Push,
     subscription: Subscription,
     level: Level,
+    watching: Watching,
+    /// What `watching` was made from.
+    watched: Arc<Vec<String>>,
     keep_alive: Interval,
     /// The last place that the reader was told.
     told: Cursor,
@@ -56,6 +60,8 @@ struct Running {
 
 enum Turn {
     Deliver(Delivery),
+    /// These resources were changed.
+    Updated(Vec<String>),
     KeepAlive,
     Obey,
     End,
@@ -68,9 +74,12 @@ impl Push {
     /// [`BusError::Future`] if `last` lies after the newest event.
     pub fn open(self, last: Option<Cursor>) -> Result<McpBody, BusError> {
         // Only looked at: a change since the stream got its number is still obeyed.
-        let level = self.control.borrow().level;
+        let control = self.control.borrow().clone();
+        let level = control.level;
         let start = last.map_or(Start::Now, Start::After);
         let mut subscription = self.subscribe(level, start)?;
+        let place = last.unwrap_or(Cursor { seq: control.watched_since, ..self.bus.head() });
+        let watching = self.watch(&control.watched, place)?;
         // A resumed reader knows its place; it may even lie in another epoch.
         let told = last.unwrap_or_else(|| subscription.cursor());
         let mut first = Vec::from(frames::OPEN);
@@ -81,8 +90,17 @@ impl Push {
         keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let first = Some(Bytes::from(first));
         let resuming = last.is_some();
-        let running =
-            Running { push: self, subscription, level, keep_alive, told, resuming, first };
+        let running = Running {
+            push: self,
+            subscription,
+            level,
+            watching,
+            watched: control.watched,
+            keep_alive,
+            told,
+            resuming,
+            first,
+        };
         let frames = stream::unfold(running, |mut running| async move {
             let bytes = running.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(bytes)), running))
@@ -95,8 +113,14 @@ impl Push {
             Level::From(severity) => severity,
             Level::Nothing => Severity::Error,
         };
-        let filter = Filter { severity: Some(severity), ..self.filter.clone() };
-        self.bus.subscribe(filter, start, severity == Severity::Debug)
+        let filter = Filter { severity: Some(severity), ..Filter::default() };
+        self.bus.subscribe(filter.within(&self.principal), start, severity == Severity::Debug)
+    }
+
+    fn watch(&self, uris: &[String], place: Cursor) -> Result<Watching, BusError> {
+        let things =
+            uris.iter().filter_map(|uri| Some((uri.clone(), Uri::parse(uri)?.noun.topic())));
+        Watching::new(&self.bus, &self.principal, things.collect(), Start::After(place))
     }
 }
 
@@ -121,6 +145,7 @@ impl Running {
                     },
                     Turn::Deliver,
                 ),
+                updated = self.watching.next() => updated.map_or(Turn::End, Turn::Updated),
                 _ = self.keep_alive.tick() => Turn::KeepAlive,
             };
             let bytes = match turn {
@@ -130,6 +155,13 @@ impl Running {
                     continue;
                 }
                 Turn::KeepAlive => self.keep_alive(),
+                Turn::Updated(uris) => {
+                    let mut out = Vec::new();
+                    for uri in uris {
+                        frames::push_message(&mut out, &frames::updated(&uri));
+                    }
+                    out
+                }
                 Turn::Deliver(delivery) => self.encode(&delivery),
             };
             if !bytes.is_empty() {
@@ -141,7 +173,7 @@ impl Running {
 
     /// Follows the session: `None` if this stream is over.
     fn obey(&mut self) -> Option<()> {
-        let control = *self.push.control.borrow_and_update();
+        let control = self.push.control.borrow_and_update().clone();
         if control.ended || control.stream != self.push.number {
             return None;
         }
@@ -149,6 +181,13 @@ impl Running {
             let start = Start::After(self.place_of_change(control.level_since));
             self.subscription = self.push.subscribe(control.level, start).ok()?;
             self.level = control.level;
+        }
+        if control.watched != self.watched {
+            // What is added is watched from here on; what was there goes on.
+            let since = Cursor { seq: control.watched_since, ..self.push.bus.head() };
+            let place = self.watching.place().unwrap_or(since);
+            self.watching = self.push.watch(&control.watched, place).ok()?;
+            self.watched = control.watched;
         }
         Some(())
     }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::resources::MOST_WATCHED;
 use super::session::Nonce;
 use crate::model::Severity;
 
@@ -31,11 +32,15 @@ pub enum Level {
 }
 
 /// What a session's stream has to follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
     pub level: Level,
     /// Position of the newest event when the level was set.
     pub level_since: u64,
+    /// URIs of the resources that are watched, and the position of the newest
+    /// event when the first of them was.
+    pub watched: Arc<Vec<String>>,
+    pub watched_since: u64,
     /// The number of the newest stream; older ones end.
     pub stream: u64,
     /// The session was ended.
@@ -89,7 +94,14 @@ impl Level {
 
 impl Default for Control {
     fn default() -> Self {
-        Self { level: Level::From(Severity::Info), level_since: 0, stream: 0, ended: false }
+        Self {
+            level: Level::From(Severity::Info),
+            level_since: 0,
+            watched: Arc::default(),
+            watched_since: 0,
+            stream: 0,
+            ended: false,
+        }
     }
 }
 
@@ -133,6 +145,35 @@ impl Sessions {
         let mut table = self.lock();
         table.live(session).control.send_modify(|control| {
             (control.level, control.level_since) = (level, since);
+        });
+    }
+
+    /// Watches a resource from position `since` on. `false` if there are too many.
+    pub fn watch(&self, session: Nonce, uri: &str, since: u64) -> bool {
+        let mut table = self.lock();
+        let control = &table.live(session).control;
+        let watched = Arc::clone(&control.borrow().watched);
+        if watched.iter().any(|known| known == uri) {
+            return true;
+        }
+        if watched.len() >= MOST_WATCHED {
+            return false;
+        }
+        control.send_modify(|control| {
+            if control.watched.is_empty() {
+                control.watched_since = since;
+            }
+            Arc::make_mut(&mut control.watched).push(uri.to_owned());
+        });
+        true
+    }
+
+    /// Watches a resource no more.
+    pub fn unwatch(&self, session: Nonce, uri: &str) {
+        let table = self.lock();
+        let Some(live) = table.live.get(&session) else { return };
+        live.control.send_modify(|control| {
+            Arc::make_mut(&mut control.watched).retain(|known| known != uri);
         });
     }
 

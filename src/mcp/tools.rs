@@ -27,6 +27,7 @@ use crate::model::{Principal, Scope};
 pub use arguments::nearest;
 pub use context::{Call, Context, Deps, Progress};
 pub use failure::Failure;
+pub use task::outcome_of;
 
 /// A JSON object.
 pub type Object = Map<String, Value>;

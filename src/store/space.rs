@@ -126,8 +126,7 @@ impl Space {
     /// Bytes that we may still write; ample if the file system does not say.
     fn free(&self) -> u64 {
         statvfs(&self.dir).map_or(u64::MAX, |disk| {
-            // Their types differ between systems.
-            #[allow(clippy::useless_conversion)]
+            #[allow(clippy::useless_conversion, reason = "their types differ between systems")]
             let (blocks, size) =
                 (u64::from(disk.blocks_available()), u64::from(disk.fragment_size()));
             blocks.saturating_mul(size)

@@ -51,6 +51,17 @@ pub fn event(id: &str) -> EncodedEvent {
 }
 
 pub fn event_of(id: &str, topic: &str, subject: &str, project: &str) -> EncodedEvent {
+    event_with(id, topic, subject, project, 64)
+}
+
+/// An event whose text has `length` bytes.
+pub fn event_with(
+    id: &str,
+    topic: &str,
+    subject: &str,
+    project: &str,
+    length: usize,
+) -> EncodedEvent {
     let event = NewEvent {
         id: id.to_owned(),
         topic: Topic::parse(topic).unwrap(),
@@ -58,7 +69,7 @@ pub fn event_of(id: &str, topic: &str, subject: &str, project: &str) -> EncodedE
         project: Project::parse(project).unwrap(),
         severity: Severity::Info,
         time: Timestamp::now(),
-        data: json!({ "text": "x".repeat(64) }),
+        data: json!({ "text": "x".repeat(length) }),
         publisher: None,
         extensions: serde_json::Map::new(),
     };

@@ -1,6 +1,5 @@
 //! What the store promises, tried on real files.
 
-mod adhoc;
 mod epochs;
 mod faults;
 mod keeping;

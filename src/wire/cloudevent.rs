@@ -58,19 +58,19 @@ impl EncodedEvent {
 /// # Errors
 /// [`EventError::TooLarge`] if it has more than [`MAX_EVENT_BYTES`].
 pub fn encode_event(event: NewEvent, source: &str) -> Result<EncodedEvent, EventError> {
-    let mut object =
-        envelope(&event.topic, &event.subject, &event.project, event.severity, event.data);
-    object.insert("id".into(), event.id.clone().into());
-    object.insert("source".into(), source.into());
-    object.insert("time".into(), event.time.to_string().into());
-    if let Some(publisher) = event.publisher {
-        object.insert("publisher".into(), publisher.into());
+    let mut head =
+        Envelope::begin(&event.topic, &event.subject, &event.project, event.severity, source);
+    head.text("id", &event.id);
+    head.text("time", &event.time.to_string());
+    if let Some(publisher) = &event.publisher {
+        head.text("publisher", publisher);
     }
-    for (name, value) in event.extensions {
-        object.entry(name).or_insert(value);
+    for (name, value) in event.extensions.iter().filter(|(name, _)| !OURS.contains(&name.as_str()))
+    {
+        head.value(name, value);
     }
-    let mut head = json_bytes(&Value::Object(object));
-    head.pop();
+    head.value("data", &event.data);
+    let head = head.0;
     if head.len() + SEQUENCE_ROOM > MAX_EVENT_BYTES {
         return Err(EventError::TooLarge { bytes: head.len() + SEQUENCE_ROOM });
     }
@@ -87,39 +87,57 @@ pub fn encode_event(event: NewEvent, source: &str) -> Result<EncodedEvent, Event
 
 /// Encodes a signal: the same envelope, without `id`, `time` and `sequence`.
 pub fn encode_signal(signal: &Signal, source: &str) -> Vec<u8> {
-    let mut object = envelope(
-        &signal.topic,
-        &signal.subject,
-        &signal.project,
-        signal.severity,
-        signal.data.clone(),
-    );
-    object.insert("source".into(), source.into());
-    json_bytes(&Value::Object(object))
+    let mut object =
+        Envelope::begin(&signal.topic, &signal.subject, &signal.project, signal.severity, source);
+    object.value("data", &signal.data);
+    object.0.push(b'}');
+    object.0
 }
 
-fn envelope(
-    topic: &Topic,
-    subject: &str,
-    project: &Project,
-    severity: Severity,
-    data: Value,
-) -> Map<String, Value> {
-    let mut object = Map::new();
-    object.insert("specversion".into(), "1.0".into());
-    object.insert("type".into(), topic.as_str().into());
-    object.insert("subject".into(), subject.into());
-    object.insert("project".into(), project.as_str().into());
-    object.insert("severity".into(), severity.as_str().into());
-    object.insert("datacontenttype".into(), "application/json".into());
-    object.insert("data".into(), data);
-    object
-}
+/// An object in the making, its end still open. Written piece by piece: a map
+/// of values would cost some twenty allocations for each event.
+struct Envelope(Vec<u8>);
 
-/// A `Value` has string keys and no foreign `Serialize`, so this cannot fail;
-/// an empty object stands in rather than a panic.
-fn json_bytes(value: &Value) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_else(|_| b"{}".to_vec())
+/// Bytes that a small event needs, so that it is written without growing.
+const SMALL_EVENT: usize = 768;
+
+impl Envelope {
+    fn begin(
+        topic: &Topic,
+        subject: &str,
+        project: &Project,
+        severity: Severity,
+        source: &str,
+    ) -> Self {
+        let mut envelope = Self(Vec::with_capacity(SMALL_EVENT));
+        envelope.0.extend_from_slice(
+            b"{\"specversion\":\"1.0\",\"datacontenttype\":\"application/json\"",
+        );
+        envelope.text("type", topic.as_str());
+        envelope.text("subject", subject);
+        envelope.text("project", project.as_str());
+        envelope.text("severity", severity.as_str());
+        envelope.text("source", source);
+        envelope
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        // Writing a string or a `Value` into memory cannot fail.
+        let _ = serde_json::to_writer(&mut self.0, value);
+    }
+
+    fn value(&mut self, name: &str, value: &Value) {
+        self.name(name);
+        let _ = serde_json::to_writer(&mut self.0, value);
+    }
+
+    /// Attribute names are lower-case letters, digits and `_`: nothing to escape.
+    fn name(&mut self, name: &str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
 }
 
 /// Reads one published event in structured mode.

@@ -1,5 +1,14 @@
-//! fleetctl as programs see it: the bridge, and what it writes for MCP clients.
+//! fleetctl, as people and scripts meet it: every command, what it prints where,
+//! and the exit status that scripts rely on.
 
 mod bridge;
-mod pipe;
+mod events;
+mod lifetime;
+mod opening;
+mod person;
+mod pipes;
+mod publish;
+mod run;
 mod setup;
+mod tasks;
+mod terminal;

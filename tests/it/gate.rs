@@ -3,10 +3,13 @@
 //! `cargo test` runs each at a tenth of its size; `tests/gate` runs them whole,
 //! in release, and shows their figures.
 
+mod adoption;
 mod crashpoints;
+mod freeze;
 mod history;
 mod kill9;
 mod ledger;
+mod once;
 mod powercut;
 
 /// `whole` when the gates run for themselves, else `tenth`.

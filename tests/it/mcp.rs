@@ -4,9 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod events;
+mod listen;
 mod modern;
 mod refusals;
+mod replay;
+mod resources;
 mod rig;
 mod schema;
+mod sdk;
 mod sessions;
 mod stream;
+mod tasks;
+mod work;

@@ -1,7 +1,9 @@
 //! Local tasks with real processes: the supervisor is the built `fleetd`.
 
 mod ends;
+mod flood;
 mod recovery;
 mod rig;
 mod stops;
 mod streams;
+pub mod whole;

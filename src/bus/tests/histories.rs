@@ -160,15 +160,6 @@ async fn twenty_cut_subscribers_see_everything_once_in_order() {
     }
 }
 
-/// The long run of the same, for the release gate.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "minutes; run with --ignored"]
-async fn many_histories() {
-    for seed in 10..60 {
-        check_histories(seed, 1 << (seed % 20)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_hundred_resumes_while_events_come() {
     let world = World::new(8192, Retention { rows: 3000, ..KEEP });

@@ -14,10 +14,13 @@ use tempfile::TempDir;
 
 use crate::bus::{Bus, Delivery, Feed, Start, Subscription};
 use crate::model::{Cursor, Filter, Severity};
-use crate::store::testing::{KEEP, event_of, options};
+use crate::store::testing::{KEEP, event_with, options};
 use crate::store::{CommitHook, CommittedBatch, Retention, Store};
 
 const TOPICS: [&str; 3] = ["custom.a", "custom.b", "custom.c"];
+/// Bytes of text by topic: of the large ones a few fill a chunk, so that readers
+/// stop in the middle of the ring.
+const LENGTHS: [usize; 3] = [64, 50_000, 20_000];
 const FILTERS: [&str; 4] = ["", "custom.a", "custom.b,custom.c", "custom.*"];
 const READERS: usize = 4;
 
@@ -126,7 +129,10 @@ impl Schedule {
     async fn publish(&mut self, topics: Vec<usize>) {
         let events = topics
             .iter()
-            .map(|topic| event_of(&uuid::Uuid::now_v7().to_string(), TOPICS[*topic], "", "default"))
+            .map(|topic| {
+                let id = uuid::Uuid::now_v7().to_string();
+                event_with(&id, TOPICS[*topic], "", "default", LENGTHS[*topic])
+            })
             .collect();
         self.bus.store().publish(events).await.unwrap();
         self.facts.extend(topics);

@@ -47,8 +47,8 @@ impl Front {
         for message in messages {
             if message.kind != Kind::Request {
                 self.notified(session, &message);
-            } else if message.method() == "logging/setLevel" {
-                let body = Bytes::from(self.set_level(session, &message));
+            } else if let Some(body) = self.setting(caller, session, &message).await {
+                let body = Bytes::from(body);
                 said.push(
                     stream::once(std::future::ready(Said::Reply { body, error: None })).boxed(),
                 );
@@ -60,7 +60,7 @@ impl Front {
             return Ok(empty_response(StatusCode::ACCEPTED));
         }
         let (owed, said) = (said.len(), stream::select_all(said).boxed());
-        let calls = Calls::new(said, owed, hurry, Some(self.detached.clone()), permit);
+        let calls = Calls::new(said, owed, hurry, Some(self.detached(session)), permit);
         Ok(respond(calls, Shape { accept, batch: true, modern: false }).await)
     }
 }

@@ -1,16 +1,18 @@
 //! The session's own stream, and the session's end.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 
 use super::{Caller, Front, no_session, not_allowed};
 use crate::mcp::McpBody;
-use crate::mcp::answer::stream_response;
+use crate::mcp::answer::{resumed, stream_response};
 use crate::mcp::frames;
 use crate::mcp::headers::{self, Accept};
 use crate::mcp::push::Push;
 use crate::mcp::refusal::{Refusal, code, empty_response};
 use crate::mcp::revision::Revision;
-use crate::model::Filter;
+use crate::mcp::session::McpSession;
 
 impl Front {
     /// Opens the session's own stream.
@@ -29,7 +31,11 @@ impl Front {
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
         }
         let session = self.session(caller)?;
-        let last = match headers::one(caller.headers, &headers::LAST_EVENT_ID)? {
+        let last = headers::one(caller.headers, &headers::LAST_EVENT_ID)?;
+        if let Some((stream, seq)) = last.and_then(frames::parse_reply_id) {
+            return self.resume(session, stream, seq);
+        }
+        let last = match last {
             Some(id) => Some(frames::parse_id(id).ok_or_else(|| {
                 Refusal::invalid_request("no stream of this session gave out that last-event-id")
             })?),
@@ -39,7 +45,7 @@ impl Front {
         let (number, control) = self.sessions.open_stream(session.nonce);
         let push = Push {
             bus: self.bus.clone(),
-            filter: Filter::default().within(&caller.principal),
+            principal: Arc::clone(&caller.principal),
             revision: session.revision,
             number,
             control,
@@ -50,9 +56,25 @@ impl Front {
         Ok(stream_response(body))
     }
 
+    /// Goes on with the answer to a POST, whose connection broke.
+    fn resume(
+        &self,
+        session: McpSession,
+        stream: u64,
+        seq: u64,
+    ) -> Result<Response<McpBody>, Refusal> {
+        let permit = self.permit(&self.streams)?;
+        let reader = self.replies.resume(session.nonce, stream, seq).ok_or_else(|| {
+            let problem = "nothing is held that follows that last-event-id; call again";
+            Refusal::invalid_request(problem)
+        })?;
+        Ok(resumed(reader, permit))
+    }
+
     /// Ends the session.
     pub(super) fn delete(&self, caller: &Caller<'_>) -> Result<Response<McpBody>, Refusal> {
         let session = self.session(caller)?;
+        self.replies.end(session.nonce);
         if self.sessions.end(session.nonce) {
             Ok(empty_response(StatusCode::NO_CONTENT))
         } else {

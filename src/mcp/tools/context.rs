@@ -54,6 +54,17 @@ pub struct Progress {
 const PATIENCE_WITH_READER: Duration = Duration::from_secs(1);
 
 impl Context {
+    /// For what nobody called for: it is told no progress and never cancelled.
+    pub fn quiet(deps: Arc<Deps>, principal: Arc<Principal>) -> Self {
+        let call = Call {
+            principal,
+            patience: Patience::default(),
+            cancel: Arc::default(),
+            hurry: CancellationToken::new(),
+        };
+        Self { deps, call, progress: Progress { to: None, count: Arc::default() } }
+    }
+
     pub fn principal(&self) -> &Principal {
         &self.call.principal
     }

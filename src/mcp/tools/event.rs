@@ -1,7 +1,5 @@
 //! Tools about events: read them, wait for them, add one.
 
-mod page;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -17,7 +15,7 @@ use crate::wire::tools::{
 use crate::wire::{decode_event, encode_event};
 
 use super::{About, Context, Failure, Hints, READS, Reply, Tool, row};
-use page::Page;
+use crate::mcp::page::{self, Page};
 
 /// Most events that one call returns.
 const MOST_EVENTS: u32 = 1000;

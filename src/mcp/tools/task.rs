@@ -14,7 +14,7 @@ use crate::wire::tools::{
     MonitorTaskResult, MonitoredTask, OnCancel, StopTask, StopTaskResult, TaskView,
 };
 
-use super::{About, Context, Failure, Hints, READS, Reply, Tool, row};
+use super::{About, Context, Failure, Hints, Outcome, READS, Reply, Tool, row};
 
 /// Output of one call, both streams together.
 const MOST_OUTPUT: usize = 256 * 1024;
@@ -65,6 +65,16 @@ pub fn rows() -> [Tool; 4] {
         row(list, list_tasks),
         row(stop, stop_task),
     ]
+}
+
+/// What came of a command that has ended, as its call would have said.
+///
+/// # Errors
+/// If its output cannot be read.
+pub async fn outcome_of(context: &Context, task: &Task) -> Result<Outcome, Failure> {
+    let result = ended(context, task).await?;
+    let structured = serde_json::to_value(&result).map_err(Failure::Encode)?;
+    Ok(Outcome { structured, text: render(&result) })
 }
 
 async fn execute_command(
@@ -167,6 +177,7 @@ fn started(task: &Task) -> ExecuteCommandResult {
         stdout: None,
         stderr: None,
         omitted_bytes: 0,
+        exact: true,
         reason: task.reason.clone(),
     }
 }
@@ -186,6 +197,7 @@ async fn ended(context: &Context, task: &Task) -> Result<ExecuteCommandResult, F
         exit_code,
         signal,
         omitted_bytes: (task.stdout_bytes + task.stderr_bytes).saturating_sub(shown),
+        exact: stdout.exact && stderr.exact,
         stdout: Some(stdout.text),
         stderr: Some(stderr.text),
         ..started(task)
@@ -278,6 +290,7 @@ mod tests {
             stdout: Some(String::from("out")),
             stderr: Some(String::from("err")),
             omitted_bytes: 7,
+            exact: true,
             reason: None,
         };
         assert_eq!(

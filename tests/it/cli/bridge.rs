@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::pipe::Pipe;
-use crate::support::{Daemon, Home, distinct_id};
+use crate::support::{Daemon, Home, Pipe, distinct_id};
 
 const CHANNEL: &str = "notifications/claude/channel";
 const WITHIN: Duration = Duration::from_secs(2);

@@ -46,9 +46,26 @@ fn s07_a_new_token_ends_the_streams_of_the_old_one_within_a_second() {
     let mut stream = daemon.events("");
     daemon.fleetctl(&["token", "rotate"]).ok();
     assert_ne!(daemon.token(), old);
+    // In order, not by a cut: the body has its end.
     assert!(stream.ends_within(Duration::from_secs(1)), "the stream goes on");
     let with_old =
         crate::support::Request::new("GET", "/metrics").host(&daemon.host()).bearer(&old);
     assert_eq!(daemon.send(&with_old).status, 401);
     assert_eq!(daemon.get("/metrics").status, 200);
+}
+
+#[test]
+fn s07_a_broken_token_file_changes_nothing() {
+    let daemon = Daemon::start();
+    let good = daemon.token();
+    let mut stream = daemon.events("");
+    std::fs::write(daemon.home().state().join("token"), "not a token").expect("written");
+    daemon.signal(Signal::SIGHUP);
+    eventually("the refusal in the log", || {
+        daemon.home().logs().contains("kept the old configuration")
+    });
+    let with_old =
+        crate::support::Request::new("GET", "/metrics").host(&daemon.host()).bearer(&good);
+    assert_eq!(daemon.send(&with_old).status, 200);
+    assert!(!stream.ends_within(Duration::from_millis(200)), "the stream ended");
 }

@@ -93,7 +93,7 @@ fn r40_a_replayed_proof_of_another_port_is_refused() {
     let proof = first["proof"].as_str().expect("a proof").to_owned();
     assert_eq!(proof.len(), 64, "{first}");
     assert_ne!(ask(&"ac".repeat(32)).json()["proof"], proof.as_str());
-    for wrong in ["ab", "zz", &"zz".repeat(32), &"ab".repeat(65)] {
+    for wrong in ["", "ab", "zz", &"zz".repeat(32), &"ab".repeat(65)] {
         assert_eq!(ask(wrong).status, 400, "challenge '{wrong}'");
     }
     assert_eq!(daemon.get("/healthz").json(), serde_json::json!({ "status": "ok" }));

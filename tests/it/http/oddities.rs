@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Conn, Daemon, custom_event, distinct_id};
+use crate::support::{Conn, Daemon, custom_event, distinct_id, rss_kib, run};
 
 /// What one oddity led to.
 #[derive(Debug, PartialEq, Eq)]
@@ -152,7 +152,15 @@ fn r21_what_is_too_large_is_refused_at_once_and_by_name() {
     assert_eq!((answer.status, answer.error_code().as_str()), (413, "too_large"));
 
     let long = daemon.request("GET", "/healthz").header("X-Long", &"a".repeat(17 * 1024));
-    assert_eq!(daemon.send(&long).status, 431);
+    let answer = daemon.send(&long);
+    assert_eq!((answer.status, answer.error_code().as_str()), (431, "too_large"));
+    let long = daemon.request("GET", &format!("/metrics?{}", "a".repeat(17 * 1024)));
+    let answer = daemon.send(&long);
+    assert_eq!((answer.status, answer.error_code().as_str()), (431, "too_large"));
+    let raw = daemon.get("/events?types=task.>");
+    assert_eq!((raw.status, raw.error_code().as_str()), (400, "invalid_argument"));
+    assert!(raw.text().contains("%3E"), "says how to write it: {}", raw.text());
+    assert_eq!(daemon.events("types=task.%3E").answer.status, 200);
 
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let request = daemon.request("POST", "/events");
@@ -174,4 +182,28 @@ fn r19_a_slow_request_is_cut_in_ten_seconds() {
         assert!(conn.closes_within(Duration::from_secs(11)), "{what} was not cut");
     }
     assert_eq!(daemon.get("/healthz").status, 200);
+}
+
+#[test]
+fn r21_a_compressed_body_is_refused_before_it_can_unfold() {
+    let daemon = Daemon::start();
+    let mut gzip = std::process::Command::new("sh");
+    let bomb = daemon.home().path().join("bomb.gz");
+    gzip.args(["-c", "head -c 200000000 /dev/zero | gzip > \"$0\""]).arg(&bomb);
+    run(gzip, b"", Duration::from_secs(60)).ok();
+    let bytes = std::fs::read(bomb).expect("the bomb");
+    assert!(bytes.len() < 1_000_000, "void: no bomb, {} bytes", bytes.len());
+    let before = rss_kib(daemon.pid());
+    for path in ["/events", "/mcp"] {
+        let request = daemon.request("POST", path).header("Content-Encoding", "gzip");
+        let begun = std::time::Instant::now();
+        let answer = daemon.send(&request.body("application/json", &bytes));
+        assert_eq!((answer.status, answer.error_code().as_str()), (415, "invalid_argument"));
+        assert!(begun.elapsed() < Duration::from_secs(1), "{path}: {:?}", begun.elapsed());
+        // Without the header it is what it is: bytes that are no JSON.
+        let answer = daemon.send(&daemon.request("POST", path).body("application/json", &bytes));
+        assert!((400..=415).contains(&answer.status), "{path}: {answer:?}");
+    }
+    let grown = rss_kib(daemon.pid()).saturating_sub(before);
+    assert!(grown <= 8 * 1024, "{grown} KiB more");
 }

@@ -54,7 +54,7 @@ async fn a_modern_request_that_is_wrong_is_told_in_modern_terms() {
         );
         assert_eq!(answer.json()["id"], 7);
     }
-    for method in ["fleet/dance", "prompts/list", "resources/list", "resources/templates/list"] {
+    for method in ["fleet/dance", "prompts/list", "completion/complete"] {
         let answer = rig.modern(method, json!({})).await;
         assert_eq!(
             (answer.status, answer.error_code()),

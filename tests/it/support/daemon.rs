@@ -8,10 +8,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::http::{Answer, Conn, Request};
-use super::process::{Output, descendants, signal, wait_for};
+use super::process::{Output, descendants, has_ended, signal, wait_for};
 use super::rpc::call_tool;
 use super::sse::Stream;
-use super::wait::{PATIENCE, poll};
+use super::wait::{PATIENCE, eventually, poll};
 use super::{Home, custom_event};
 
 /// A running daemon. Dropping it kills it with `SIGKILL`, and then everything
@@ -195,9 +195,13 @@ impl Daemon {
         signal(self.pid(), number);
     }
 
-    /// `kill -9`; what the daemon started goes on.
+    /// `kill -9`; what the daemon started goes on. Returns when it holds nothing
+    /// any more: under a tracer it is nobody's child here, so waiting for the
+    /// tracer would be too short.
     pub fn kill9(self) -> Home {
         self.signal(Signal::SIGKILL);
+        let pid = self.pid();
+        eventually("the killed daemon is gone", || has_ended(pid));
         self.home
     }
 

@@ -85,6 +85,24 @@ impl Home {
         self.command(env!("CARGO_BIN_EXE_fleetd"))
     }
 
+    /// `fleetctl ARGS`, to be run by the test itself.
+    pub fn fleetctl_command(&self, args: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_fleetctl"));
+        command.args(args);
+        command
+    }
+
+    /// `fleetctl LINE` on a terminal of its own. What is written to its input
+    /// is typed; what it shows, its own echo too, is its output.
+    pub fn fleetctl_at_terminal(&self, line: &str) -> Command {
+        let mut command = self.command("script");
+        let program = env!("CARGO_BIN_EXE_fleetctl");
+        command.env("TERM", "xterm-256color");
+        command.args(["--quiet", "--return", "--command", &format!("exec {program} {line}")]);
+        command.arg("/dev/null");
+        command
+    }
+
     /// Runs `fleetctl ARGS` to its end.
     pub fn fleetctl(&self, args: &[&str]) -> Output {
         self.fleetctl_with(args, b"")
@@ -92,9 +110,7 @@ impl Home {
 
     /// Runs `fleetctl ARGS` to its end with `stdin`.
     pub fn fleetctl_with(&self, args: &[&str], stdin: &[u8]) -> Output {
-        let mut command = self.command(env!("CARGO_BIN_EXE_fleetctl"));
-        command.args(args);
-        run(command, stdin, Duration::from_secs(60))
+        run(self.fleetctl_command(args), stdin, Duration::from_secs(60))
     }
 
     /// The daemon's log files, oldest name first, joined.

@@ -123,6 +123,17 @@ impl Conn {
         Self::over(Wire::Tcp(stream))
     }
 
+    /// A connection whose kernel holds as little as it can for a reader that
+    /// does not read.
+    pub fn narrow(port: u16) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        socket.connect(&address.into()).unwrap_or_else(|error| panic!("port {port}: {error}"));
+        Self::over(Wire::Tcp(socket.into())).expect("a fresh socket takes a timeout")
+    }
+
     #[track_caller]
     pub fn unix(path: &Path) -> Self {
         let stream = UnixStream::connect(path);

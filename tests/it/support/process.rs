@@ -85,11 +85,25 @@ pub fn is_alive(pid: u32) -> bool {
     stat_fields(pid).is_some_and(|fields| fields[0] != "Z" && fields[0] != "X")
 }
 
+/// Whether every thread of the process has ended, and so given its files back.
+/// A leader may be a zombie while others are still on their way.
+pub fn has_ended(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    threads <= 1 && !is_alive(pid)
+}
+
 /// Resident memory in KiB (VmRSS), 0 if the process is gone.
 pub fn rss_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// CPU time used so far, in ticks of 10 ms.
+pub fn cpu_ticks(pid: u32) -> u64 {
+    let fields = stat_fields(pid).unwrap_or_else(|| panic!("no process {pid}"));
+    // utime and stime, fields 14 and 15 of proc(5); ours begin with the third.
+    [11, 12].map(|at: usize| fields[at].parse::<u64>().unwrap_or(0)).iter().sum()
 }
 
 /// Every process below `pid`, itself left out.

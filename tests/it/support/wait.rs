@@ -42,6 +42,18 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     within(PATIENCE, what, || holds().then_some(()));
 }
 
+/// The same for conditions that are asked of code under test in this process.
+///
+/// # Panics
+/// With `what`, if the time is over.
+pub async fn eventually_async(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// The only pause of the harness, between two looks at a condition.
 fn pause() {
     std::thread::park_timeout(PAUSE);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fleetd::bus::{Bus, Delivery, Feed, Start, Subscription};
 use fleetd::config;
@@ -11,6 +11,8 @@ use fleetd::model::{Filter, OutputStream, Principal, Project, Task, TaskId};
 use fleetd::store::{Durability, Retention, Store, StoreOptions};
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use crate::support::eventually_async as eventually;
 
 /// Everything one daemon has of tasks; `restart` is the next daemon.
 pub struct Rig {
@@ -47,15 +49,6 @@ fn spec(program: Program) -> CommandSpec {
         retries: 0,
         restart: None,
         project: Project::default_project(),
-    }
-}
-
-/// Polls `condition` until it holds; fails after ten seconds.
-pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    let since = Instant::now();
-    while !condition().await {
-        assert!(since.elapsed() < Duration::from_secs(10), "not within 10 s: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

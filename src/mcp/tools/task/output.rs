@@ -38,7 +38,7 @@ async fn read(
 ) -> Result<OutputText, Failure> {
     let page = context.deps.fleet.output(context.principal(), id, stream, offset, most).await?;
     let more = !page.ended || page.offset + (page.bytes.len() as u64) < page.kept;
-    Ok(text(&page.bytes, page.offset, ragged, more))
+    Ok(OutputText { cut_bytes: page.cut, ..text(&page.bytes, page.offset, ragged, more) })
 }
 
 /// Bytes as text. A character that is cut at a `ragged` beginning is left out;
@@ -53,6 +53,7 @@ fn text(bytes: &[u8], offset: u64, ragged: bool, more: bool) -> OutputText {
         text: text.into_owned(),
         offset: offset + skip as u64,
         next_offset: offset + end as u64,
+        cut_bytes: 0,
     }
 }
 

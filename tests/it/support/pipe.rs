@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{PATIENCE, wait_for};
+use super::process::wait_for;
+use super::wait::PATIENCE;
 
 /// A server that was started as clients do it. Dropping it kills it.
 pub struct Pipe {

@@ -1,0 +1,117 @@
+//! An answer that survives its connection: the calls speak into a log, and the
+//! POST's stream, or the one that resumes it, reads from there.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::Response;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Calls, stream_response};
+use crate::mcp::McpBody;
+use crate::mcp::engine::Said;
+use crate::mcp::frames;
+use crate::mcp::push::KEEP_ALIVE;
+use crate::mcp::replies::{KEEP, Log, Reader, Replies};
+use crate::mcp::revision::Revision;
+use crate::mcp::session::Nonce;
+
+/// Where calls go on when their connection is lost.
+#[derive(Clone)]
+pub struct Detached {
+    pub tracker: TaskTracker,
+    pub replies: Arc<Replies>,
+    pub session: Nonce,
+    pub revision: Revision,
+    /// The daemon goes down.
+    pub closing: CancellationToken,
+}
+
+/// Lets the calls speak into a log, and answers with its reader.
+pub fn logged(calls: Calls, early: Vec<Bytes>, detached: Detached) -> Option<Response<McpBody>> {
+    let log = detached.replies.begin(detached.session);
+    for message in early {
+        log.push(message);
+    }
+    // Nothing was given out yet, so there is no better place than the beginning.
+    let reader = log.read_after(0)?;
+    let mut first = Vec::from(frames::OPEN);
+    if detached.revision >= Revision::V2025_11_25 {
+        frames::push_reply_priming(&mut first, log.number);
+    }
+    let Detached { tracker, replies, closing, .. } = detached;
+    tracker.spawn(async move {
+        pump(calls, &log).await;
+        tokio::select! {
+            () = tokio::time::sleep(KEEP) => {}
+            () = closing.cancelled() => {}
+        }
+        replies.forget(&log);
+    });
+    Some(stream_response(body(reader, first, None)))
+}
+
+/// A stream that goes on where another one broke.
+pub fn resumed(reader: Reader, permit: OwnedSemaphorePermit) -> Response<McpBody> {
+    stream_response(body(reader, Vec::from(frames::OPEN), Some(permit)))
+}
+
+async fn pump(mut calls: Calls, log: &Log) {
+    let hurry = calls.hurry.clone();
+    let abandoned = log.abandoned();
+    tokio::pin!(abandoned);
+    loop {
+        tokio::select! {
+            biased;
+            said = calls.next() => match said {
+                Some(Said::Notification(body) | Said::Reply { body, .. }) => log.push(body),
+                None => break,
+            },
+            () = &mut abandoned, if !hurry.is_cancelled() => hurry.cancel(),
+        }
+    }
+    log.finish();
+}
+
+struct Reading {
+    reader: Reader,
+    first: Option<Bytes>,
+    keep_alive: Interval,
+    /// Counts the stream while it is open.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+fn body(reader: Reader, first: Vec<u8>, permit: Option<OwnedSemaphorePermit>) -> McpBody {
+    let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+    keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let reading = Reading { reader, first: Some(first.into()), keep_alive, _permit: permit };
+    let frames = stream::unfold(reading, |mut reading| async move {
+        let bytes = reading.next().await?;
+        Some((Ok::<_, Infallible>(Frame::data(bytes)), reading))
+    });
+    StreamBody::new(frames).boxed_unsync()
+}
+
+impl Reading {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        let (seq, message) = tokio::select! {
+            biased;
+            said = self.reader.next() => said?,
+            _ = self.keep_alive.tick() => return Some(Bytes::from_static(frames::KEEP_ALIVE)),
+        };
+        self.keep_alive.reset();
+        let mut out = Vec::with_capacity(message.len() + 64);
+        frames::push_reply(&mut out, self.reader.stream(), seq, &message);
+        Some(out.into())
+    }
+}

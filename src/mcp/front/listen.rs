@@ -1,0 +1,263 @@
+//! `subscriptions/listen` (2026-07-28): the answer is a stream of notices that
+//! something asked for has changed, and ends with a result when the daemon does.
+//!
+//! Nothing is replayed: a client that comes back listens again and reads again,
+//! by cursor. Our lists of tools, prompts and resources do not change while the
+//! daemon runs, so their notices are not announced and never accepted.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::{Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use serde_json::{Map, Value, json};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::{Caller, Front};
+use crate::bus::{BusError, Start};
+use crate::mcp::McpBody;
+use crate::mcp::answer::stream_response;
+use crate::mcp::frames;
+use crate::mcp::handler::inlined;
+use crate::mcp::headers::Accept;
+use crate::mcp::message::{META_CAPABILITIES, Message};
+use crate::mcp::push::KEEP_ALIVE;
+use crate::mcp::refusal::{Refusal, code};
+use crate::mcp::resources::{self, MOST_WATCHED, Topic, Uri, Watching};
+use crate::mcp::tasks;
+use crate::mcp::tools::Deps;
+use crate::model::{Principal, TaskId};
+
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+const TASKS: &str = "io.modelcontextprotocol/tasks";
+
+/// What a client asked to be told of, as far as it can be.
+#[derive(Default)]
+struct Accepted {
+    resources: Vec<String>,
+    tasks: Vec<TaskId>,
+}
+
+/// A stream of notices.
+struct Listening {
+    deps: Arc<Deps>,
+    principal: Arc<Principal>,
+    /// The request's id, of the type that the client gave it.
+    id: Value,
+    resources: Watching,
+    tasks: Watching,
+    /// Said before anything else.
+    first: Option<Bytes>,
+    keep_alive: Interval,
+    closing: CancellationToken,
+    over: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Front {
+    /// # Errors
+    /// 406 for a client that takes no stream, -32602 for a filter that cannot be
+    /// read, 503 when too many streams are open.
+    pub(super) async fn listen(
+        &self,
+        caller: &Caller<'_>,
+        accept: Accept,
+        message: &Message,
+    ) -> Result<Response<McpBody>, Refusal> {
+        if !accept.stream {
+            let problem = "this answer is text/event-stream";
+            return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
+        }
+        let deps = self.engine.deps();
+        let accepted = Accepted::of(deps, &caller.principal, message).await?;
+        let permit = self.permit(&self.streams)?;
+        let failed = |error: BusError| {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, error.to_string())
+        };
+        let watch = |things| Watching::new(&self.bus, &caller.principal, things, Start::Now);
+        let mut listening = Listening {
+            deps: Arc::clone(deps),
+            principal: Arc::clone(&caller.principal),
+            id: message.id().cloned().unwrap_or_default(),
+            resources: watch(accepted.watched_resources()).map_err(failed)?,
+            tasks: watch(accepted.watched_tasks()).map_err(failed)?,
+            first: None,
+            keep_alive: tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
+            closing: self.closing.clone(),
+            over: false,
+            _permit: permit,
+        };
+        listening.keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        listening.first = Some(listening.begin(&accepted).await);
+        let frames = stream::unfold(listening, |mut listening| async move {
+            let bytes = listening.next().await?;
+            Some((Ok::<_, Infallible>(Frame::data(bytes)), listening))
+        });
+        Ok(stream_response(StreamBody::new(frames).boxed_unsync()))
+    }
+}
+
+impl Accepted {
+    /// Reads `params.notifications`; members that are not known, or name what is
+    /// not there, are left out.
+    async fn of(
+        deps: &Arc<Deps>,
+        principal: &Principal,
+        message: &Message,
+    ) -> Result<Self, Refusal> {
+        let Some(Value::Object(asked)) = message.param("notifications") else {
+            return Err(Refusal::invalid_params("params.notifications has to be an object"));
+        };
+        for flag in ["toolsListChanged", "promptsListChanged", "resourcesListChanged"] {
+            if asked.get(flag).is_some_and(|flag| !flag.is_boolean()) {
+                return Err(Refusal::invalid_params(format!("{flag} has to be true or false")));
+            }
+        }
+        let mut accepted = Self::default();
+        for uri in names(asked, "resourceSubscriptions")? {
+            let known = resources::exists(deps, principal, uri).await;
+            if known.unwrap_or_default() && !accepted.resources.iter().any(|known| known == uri) {
+                accepted.resources.push(uri.to_owned());
+            }
+        }
+        let extensions = message.meta(META_CAPABILITIES).and_then(|all| all.get("extensions"));
+        if extensions.is_some_and(|extensions| extensions.get(TASKS).is_some()) {
+            for id in names(asked, "taskIds")? {
+                let Ok(id) = id.parse() else { continue };
+                let seen = deps.fleet.task(principal, id).await.is_ok();
+                if seen && !accepted.tasks.contains(&id) {
+                    accepted.tasks.push(id);
+                }
+            }
+        }
+        Ok(accepted)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.resources.is_empty() && self.tasks.is_empty()
+    }
+
+    fn watched_resources(&self) -> Vec<(String, Topic)> {
+        let watched = |uri: &String| Some((uri.clone(), Uri::parse(uri)?.noun.topic()));
+        self.resources.iter().filter_map(watched).collect()
+    }
+
+    fn watched_tasks(&self) -> Vec<(String, Topic)> {
+        self.tasks.iter().map(|id| (id.to_string(), Topic::Subject(id.subject()))).collect()
+    }
+
+    fn to_json(&self) -> Value {
+        let mut filter = Map::new();
+        if !self.resources.is_empty() {
+            filter.insert(String::from("resourceSubscriptions"), self.resources.clone().into());
+        }
+        if !self.tasks.is_empty() {
+            let ids: Vec<_> = self.tasks.iter().map(ToString::to_string).collect();
+            filter.insert(String::from("taskIds"), ids.into());
+        }
+        filter.into()
+    }
+}
+
+/// A list of names in a filter.
+fn names<'a>(asked: &'a Map<String, Value>, member: &str) -> Result<Vec<&'a str>, Refusal> {
+    let Some(list) = asked.get(member) else { return Ok(Vec::new()) };
+    let names = list.as_array().map(|list| list.iter().map(Value::as_str).collect::<Vec<_>>());
+    let names: Option<Vec<&str>> = names.and_then(|names| names.into_iter().collect());
+    match names {
+        Some(names) if names.len() <= MOST_WATCHED => Ok(names),
+        Some(_) => {
+            Err(Refusal::invalid_params(format!("{member} names at most {MOST_WATCHED} things")))
+        }
+        None => Err(Refusal::invalid_params(format!("{member} has to be a list of strings"))),
+    }
+}
+
+impl Listening {
+    /// The acknowledgement, and at once what has already come to its end: a task
+    /// may have ended before anybody could listen for it.
+    async fn begin(&mut self, accepted: &Accepted) -> Bytes {
+        let mut out = Vec::from(frames::OPEN);
+        let params = json!({ "notifications": accepted.to_json() });
+        self.notify(&mut out, "notifications/subscriptions/acknowledged", params);
+        for id in &accepted.tasks {
+            let ended = self.deps.fleet.task(&self.principal, *id).await;
+            if ended.is_ok_and(|task| task.state.is_terminal()) {
+                self.tell_task(&mut out, *id).await;
+            }
+        }
+        if accepted.is_empty() {
+            // Nothing will ever be said on it.
+            self.complete(&mut out);
+        }
+        out.into()
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        if self.over {
+            return None;
+        }
+        let mut out = Vec::new();
+        tokio::select! {
+            biased;
+            () = self.closing.cancelled() => self.complete(&mut out),
+            touched = self.tasks.next() => match touched {
+                Ok(ids) => for id in ids.iter().filter_map(|id| id.parse().ok()) {
+                    self.tell_task(&mut out, id).await;
+                },
+                Err(error) => self.fail(&mut out, &error),
+            },
+            touched = self.resources.next() => match touched {
+                Ok(uris) => for uri in uris {
+                    let params = json!({ "uri": uri });
+                    self.notify(&mut out, "notifications/resources/updated", params);
+                },
+                Err(error) => self.fail(&mut out, &error),
+            },
+            _ = self.keep_alive.tick() => out.extend_from_slice(frames::KEEP_ALIVE),
+        }
+        self.keep_alive.reset();
+        Some(out.into())
+    }
+
+    async fn tell_task(&self, out: &mut Vec<u8>, id: TaskId) {
+        let task = tasks::detailed(&self.deps, &self.principal, id, inlined).await;
+        match task.map(serde_json::to_value) {
+            Ok(Ok(params)) => self.notify(out, "notifications/tasks", params),
+            // It can still be asked for, and the answer says what is wrong.
+            Ok(Err(_)) | Err(_) => tracing::warn!(%id, "a task could not be told"),
+        }
+    }
+
+    fn notify(&self, out: &mut Vec<u8>, method: &str, mut params: Value) {
+        params["_meta"][SUBSCRIPTION] = self.id.clone();
+        let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
+        frames::push_message(out, message.to_string().as_bytes());
+    }
+
+    /// The result: the stream ends as it should, and can be opened again.
+    fn complete(&mut self, out: &mut Vec<u8>) {
+        let server = json!({ "name": "fleetd", "version": self.deps.identity.version });
+        let meta = json!({
+            SUBSCRIPTION: self.id,
+            "io.modelcontextprotocol/serverInfo": server,
+        });
+        let result = json!({ "resultType": "complete", "_meta": meta });
+        let reply = json!({ "jsonrpc": "2.0", "id": self.id, "result": result });
+        frames::push_message(out, reply.to_string().as_bytes());
+        self.over = true;
+    }
+
+    fn fail(&mut self, out: &mut Vec<u8>, error: &BusError) {
+        tracing::warn!(%error, "a listening stream ends; its reader can listen again");
+        self.complete(out);
+    }
+}

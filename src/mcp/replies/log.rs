@@ -1,0 +1,139 @@
+//! One answer's log: what was said, by position, and its one reader.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use super::MISSED;
+
+/// Bytes that wait for a reader. Beyond it the oldest notifications go, which
+/// only say that a call goes on; a reply is the newest and stays.
+const MOST_UNREAD: usize = 2 * 1024 * 1024;
+
+/// What was said, from the first message on.
+pub struct Log {
+    /// Names the stream within its session.
+    pub number: u64,
+    state: Mutex<State>,
+    /// Tells that something was said, or another reader came.
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Position of the first entry that is held; the first ever is 1.
+    first: u64,
+    entries: VecDeque<Bytes>,
+    bytes: usize,
+    finished: bool,
+    /// The number of the newest reader; older ones end.
+    reader: u64,
+}
+
+/// Reads a log from a place on.
+pub struct Reader {
+    log: Arc<Log>,
+    changed: watch::Receiver<()>,
+    number: u64,
+    next: u64,
+}
+
+impl Log {
+    pub fn new(number: u64) -> Self {
+        let state = State { first: 1, ..State::default() };
+        Self { number, state: Mutex::new(state), changed: watch::Sender::new(()) }
+    }
+
+    pub fn push(&self, message: Bytes) {
+        let mut state = self.lock();
+        state.bytes += message.len();
+        state.entries.push_back(message);
+        while state.bytes > MOST_UNREAD && state.entries.len() > 1 {
+            let gone = state.entries.pop_front().map_or(0, |entry| entry.len());
+            state.bytes -= gone;
+            state.first += 1;
+        }
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Nothing more will be said.
+    pub fn finish(&self) {
+        self.lock().finished = true;
+        self.changed.send_replace(());
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.lock().finished
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// A reader of what follows `seq`; the one before ends. `None` if `seq` was
+    /// never given out, or was the last word.
+    pub fn read_after(self: &Arc<Self>, seq: u64) -> Option<Reader> {
+        let mut state = self.lock();
+        let end = state.first + state.entries.len() as u64;
+        if seq >= end || (state.finished && seq + 1 == end) {
+            return None;
+        }
+        state.reader += 1;
+        let number = state.reader;
+        drop(state);
+        self.changed.send_replace(());
+        let changed = self.changed.subscribe();
+        Some(Reader { log: Arc::clone(self), changed, number, next: seq + 1 })
+    }
+
+    /// Returns when nobody has read for [`MISSED`]: who has not come back by then
+    /// does not.
+    pub async fn abandoned(&self) {
+        loop {
+            self.changed.closed().await;
+            tokio::time::sleep(MISSED).await;
+            if self.changed.receiver_count() == 0 {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Changed by whole steps only; a panic elsewhere cannot tear it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader {
+    /// The stream that is read.
+    pub fn stream(&self) -> u64 {
+        self.log.number
+    }
+
+    /// The next message and its position; `None` at the end, or when another
+    /// reader has taken over.
+    pub async fn next(&mut self) -> Option<(u64, Bytes)> {
+        loop {
+            {
+                let state = self.log.lock();
+                if state.reader != self.number {
+                    return None;
+                }
+                // What went meanwhile were notifications.
+                let at = self.next.max(state.first);
+                let index = usize::try_from(at - state.first).unwrap_or(usize::MAX);
+                if let Some(message) = state.entries.get(index) {
+                    self.next = at + 1;
+                    return Some((at, message.clone()));
+                }
+                if state.finished {
+                    return None;
+                }
+            }
+            self.changed.changed().await.ok()?;
+        }
+    }
+}
