@@ -226,6 +226,10 @@ mod tests {
             "mcp-config --client codex --install --dry-run --transport stdio --project p",
             "mcp-headers",
             "token rotate",
+            "token create ci --project web --project api --read-only --json",
+            "token create ci --all-projects",
+            "token list --json",
+            "token revoke ci",
             "version",
             "completions bash",
         ] {

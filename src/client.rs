@@ -18,6 +18,7 @@ mod relay;
 mod runtime;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod tools;
 
 use std::time::Duration;
@@ -36,6 +37,7 @@ pub use events::{EventQuery, EventStream, Incoming};
 pub use output::OutputFollower;
 pub use relay::{McpAnswer, McpSession};
 pub use runtime::RuntimeFile;
+pub use tokens::{NewToken, TokenView};
 
 use link::Link;
 

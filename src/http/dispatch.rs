@@ -25,7 +25,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::reply::{self, Response};
 use super::routes::{self, Access, Found, Route, Target};
-use super::{Context, body, events, tasks};
+use super::{Context, body, events, tasks, tokens};
 use crate::mcp::McpBody;
 use crate::model::ErrorCode;
 
@@ -211,6 +211,12 @@ where
             let bytes = body::read(body).await?;
             tasks::input(&services.fleet, &caller.principal, &call.id, &call.query, bytes).await
         }
+        Target::ListTokens => tokens::list(services.bus.store()).await,
+        Target::CreateToken => {
+            let bytes = body::read(body).await?;
+            tokens::create(services.bus.store(), &context.gate, &bytes).await
+        }
+        Target::RevokeToken => tokens::revoke(services.bus.store(), &context.gate, &call.id).await,
         Target::Mcp => {
             let bytes = body::read(body).await?;
             body::check_depth(&bytes)?;
