@@ -20,6 +20,7 @@ mod group;
 mod highwater;
 mod journal;
 mod lineage;
+mod migrate;
 mod opening;
 mod quarantine;
 mod readers;
@@ -33,6 +34,7 @@ mod tasks;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod tx;
 mod upkeep;
 mod wal;
@@ -46,6 +48,7 @@ use crate::model::{Cursor, Epoch, ErrorCode, EventError};
 
 pub use journal::{CommittedBatch, CommittedEvent, EventRow, Published, Resume};
 pub use readers::Snapshot;
+pub use tokens::TokenRow;
 pub use tx::Tx;
 
 use fault::Kind;

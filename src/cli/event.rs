@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::place::Place;
 use super::{Cx, Outcome, exit, follow, show, table};
 use crate::client::Backoff;
-use crate::model::{Cursor, Pattern, TOPICS};
+use crate::model::{Cursor, Pattern, Project, TOPICS};
 use crate::wire::tools::{
     EventsResult, FleetStatus, GapView, ListEvents, NoArguments, WaitForEvents,
 };
@@ -45,6 +45,9 @@ pub struct Events {
     /// Only these types: task.completed, task.*, custom.>; several with commas.
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', value_parser = pattern)]
     pub types: Vec<String>,
+    /// Only events of this project.
+    #[arg(long, value_parser = super::project)]
+    project: Option<Project>,
     /// Only events about this, such as task/ID.
     #[arg(long)]
     pub subject: Option<String>,
@@ -87,6 +90,7 @@ fn cursor(text: &str) -> Result<String, String> {
 
 impl Events {
     pub async fn handle(self, cx: &Cx) -> Outcome {
+        let cx = &cx.within(self.project.clone());
         match self.command {
             Some(EventCommand::Topics { json }) => topics(cx, json),
             None if self.follow => follow::follow(&self, cx).await,

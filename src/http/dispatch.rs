@@ -25,7 +25,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::reply::{self, Response};
 use super::routes::{self, Access, Found, Route, Target};
-use super::{Context, body, events, tasks};
+use super::{Context, body, events, tasks, tokens};
 use crate::mcp::McpBody;
 use crate::model::{ErrorCode, EventError, NewEvent, Project};
 use crate::store::{Published, Store, StoreError, Tx};
@@ -100,6 +100,7 @@ fn admit(
     };
     // Who has no token learns nothing about routes, not even which there are.
     let caller = authenticate(context, peer, &headers).ok_or_else(Problem::unauthorized)?;
+    let caller = caller.narrowed(&headers)?;
     if query::carries_token(&query) {
         return Err(Problem::invalid("a token must not stand in an address; it would be kept"));
     }
@@ -224,6 +225,12 @@ where
             let bytes = body::read(body).await?;
             tasks::input(&services.fleet, &caller.principal, &call.id, &call.query, bytes).await
         }
+        Target::ListTokens => tokens::list(services.bus.store()).await,
+        Target::CreateToken => {
+            let bytes = body::read(body).await?;
+            tokens::create(services.bus.store(), &context.gate, &bytes).await
+        }
+        Target::RevokeToken => tokens::revoke(services.bus.store(), &context.gate, &call.id).await,
         Target::Mcp => {
             let bytes = body::read(body).await?;
             body::check_depth(&bytes)?;
