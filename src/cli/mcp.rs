@@ -62,10 +62,17 @@ pub struct McpConfig {
 /// Print the HTTP headers with which an MCP client enters.
 ///
 /// For `headersHelper` of Claude Code and `http_headers_helper` of Codex. The
-/// token is printed only after the daemon has proved that it is yours.
+/// token is printed only after the daemon has proved that it is yours, and only
+/// for the address at which it listens now: another program may have taken the
+/// port that an older configuration names.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  fleetctl mcp-headers")]
-pub struct McpHeaders {}
+#[command(after_help = "Example:\n  fleetctl mcp-headers --url http://127.0.0.1:40123")]
+pub struct McpHeaders {
+    /// Where the client is about to send the headers; mcp-config fills it in.
+    /// Claude Code says it in its environment as well.
+    #[arg(long, value_name = "URL", env = "CLAUDE_CODE_MCP_SERVER_URL")]
+    url: Option<String>,
+}
 
 impl McpConfig {
     pub async fn handle(self, cx: &Cx) -> Outcome {
@@ -91,7 +98,7 @@ impl McpConfig {
             transport,
             url: &url,
             program: if self.install && !self.here { full } else { &called },
-            helper: &format!("{} mcp-headers", super::quote::word(&called)),
+            helper: &format!("{} mcp-headers --url {url}", super::quote::word(&called)),
             entrance: token.as_deref().map_or(Entrance::Elsewhere, Entrance::Token),
             project: self.project.as_ref().map(Project::as_str),
         };
@@ -177,10 +184,21 @@ impl McpConfig {
 
 impl McpHeaders {
     pub async fn handle(self, cx: &Cx) -> Outcome {
+        let url = cx.client.runtime_file().await?.url;
+        if let Some(asked) = self.url.filter(|asked| !is_at(asked, &url)) {
+            let message =
+                format!("fleetd listens at {url}, not at {asked}; run `fleetctl mcp-config` again");
+            return Err(Ended { status: exit::AUTH, message }.into());
+        }
         let token = cx.client.token().await?;
         cx.out.json_line(&json!({"Authorization": format!("Bearer {token}")}).to_string())?;
         Ok(exit::OK)
     }
+}
+
+/// Whether `asked` is `origin` or a path below it.
+fn is_at(asked: &str, origin: &str) -> bool {
+    asked.strip_prefix(origin).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// This very program as a shell finds it: by its short name, if that leads here.
@@ -198,6 +216,17 @@ fn called(program: &Path, path: Option<&std::ffi::OsStr>) -> anyhow::Result<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_daemons_own_address_is_its_address() {
+        let origin = "http://127.0.0.1:4012";
+        assert!(is_at(origin, origin) && is_at("http://127.0.0.1:4012/mcp", origin));
+        for other in
+            ["http://127.0.0.1:40123/mcp", "http://127.0.0.1:4011", "http://evil.example/", ""]
+        {
+            assert!(!is_at(other, origin), "{other}");
+        }
+    }
 
     #[test]
     fn the_program_is_found_wherever_it_is_run() {

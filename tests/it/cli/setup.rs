@@ -139,7 +139,8 @@ fn entries_are_what_clients_read() {
     let daemon = Daemon::start();
     let home = daemon.home();
     let url = format!("http://127.0.0.1:{}/mcp", daemon.port());
-    let helper = format!("{} mcp-headers", env!("CARGO_BIN_EXE_fleetctl"));
+    let program = env!("CARGO_BIN_EXE_fleetctl");
+    let helper = format!("{program} mcp-headers --url http://127.0.0.1:{}", daemon.port());
     let bearer = |variable: &str| json!({ "Authorization": format!("Bearer {variable}") });
     let shell = bearer("${FLEET_TOKEN}");
     let env = bearer("${env:FLEET_TOKEN}");

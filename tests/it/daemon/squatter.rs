@@ -98,3 +98,17 @@ fn r40_a_replayed_proof_of_another_port_is_refused() {
     }
     assert_eq!(daemon.get("/healthz").json(), serde_json::json!({ "status": "ok" }));
 }
+
+/// The client sends what the helper prints to the address in its own file.
+#[test]
+fn r40_headers_are_only_for_the_address_of_the_daemon() {
+    let daemon = Daemon::start();
+    let here = format!("http://127.0.0.1:{}", daemon.port());
+    let squatted = "http://127.0.0.1:1/mcp";
+    let refused = daemon.home().fleetctl(&["mcp-headers", "--url", squatted]);
+    assert_eq!(refused.code(), 7, "{refused:?}");
+    assert_eq!(refused.stdout, "");
+    assert!(refused.stderr.contains("mcp-config"), "{refused:?}");
+    let ours = daemon.home().fleetctl(&["mcp-headers", "--url", &format!("{here}/mcp")]).ok();
+    assert!(ours.stdout.contains("Bearer "), "no token for {here}");
+}
