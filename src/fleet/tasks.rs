@@ -42,8 +42,12 @@ impl Inner {
             }
             Err(error) => {
                 let dir = self.run_dir(run);
+                // Its row may be stored and name it; if not, it is swept.
+                let unknown = matches!(error, FleetError::Store(StoreError::Closed));
                 let _ = blocking(move || {
-                    remove(&dir);
+                    if !unknown {
+                        remove(&dir);
+                    }
                     Ok(())
                 })
                 .await;
@@ -82,17 +86,19 @@ impl Inner {
         .map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
         let task = new_task(principal, member, spec, run, place);
         let row = task.clone();
-        self.bus
-            .store()
-            .write(move |tx| {
-                tx.put_task(&row)?;
-                if let Place::Queue(position) = place {
-                    let event = state::queued(&row, position).map_err(StoreError::Event)?;
-                    tx.append(event)?;
-                }
-                Ok::<_, FleetError>(())
-            })
-            .await?;
+        let stored = self.bus.store().write(move |tx| {
+            tx.put_task(&row)?;
+            if let Place::Queue(position) = place {
+                let event = state::queued(&row, position).map_err(StoreError::Event)?;
+                tx.append(event)?;
+            }
+            Ok::<_, FleetError>(())
+        });
+        match stored.await {
+            // Whether it was stored is not known: if it was, it is taken.
+            Err(FleetError::Store(StoreError::Degraded)) if self.is_stored(task.id).await? => {}
+            stored => stored?,
+        }
         let live = Live::new(task.id, task.project.clone(), open_stdin, dir);
         Ok((task, live))
     }
