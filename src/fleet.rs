@@ -103,6 +103,9 @@ pub struct Recovery {
 /// A part of a stream's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputPage {
+    /// Whose bytes these are. A task that is tried again has another run, and its
+    /// streams begin at 0 again.
+    pub run: RunId,
     pub bytes: Bytes,
     /// Position of the first byte in the stream.
     pub offset: u64,
@@ -273,12 +276,13 @@ impl Fleet {
         let dir = self.0.run_dir(run);
         let path = dir.path().to_owned();
         let ended = task.state.is_terminal();
-        drive::blocking(move || output::page(&dir, stream, offset, most, ended))
+        drive::blocking(move || output::page(&dir, run, stream, offset, most, ended))
             .await
             .map_err(|source| FleetError::Run { path, source })
     }
 
-    /// Returns when the task has more output than `kept` bytes of `stream`, or has ended.
+    /// Returns when `run` has more output than `kept` bytes of `stream`, is no longer
+    /// the latest, or the task has ended.
     ///
     /// # Errors
     /// [`FleetError::NoTask`].
@@ -286,6 +290,7 @@ impl Fleet {
         &self,
         principal: &Principal,
         id: TaskId,
+        run: RunId,
         stream: OutputStream,
         kept: u64,
     ) -> Result<(), FleetError> {
@@ -294,7 +299,8 @@ impl Fleet {
         let mut changed = live.changed.subscribe();
         loop {
             let ended = *live.phase.borrow() == live::Phase::Ended;
-            if ended || live.dir().counts(stream).0 > kept {
+            let dir = live.dir();
+            if ended || dir != self.0.run_dir(run) || dir.counts(stream).0 > kept {
                 return Ok(());
             }
             tokio::select! {

@@ -1,7 +1,7 @@
 //! A command's own bytes, followed across breaks by their offset.
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderValue, Method};
 use http_body_util::BodyExt;
 use hyper::body::Incoming as Body;
 
@@ -10,14 +10,17 @@ use crate::model::{OutputStream, TaskId, TaskState};
 use crate::wire::tools::{MonitorTask, MonitorTaskResult, MonitoredTask};
 
 /// One stream of a task from an offset on, byte for byte, until the task has
-/// ended and everything it wrote has been handed out.
+/// ended and everything it wrote has been handed out. A task that is tried again
+/// has a new stream, which follows from its beginning.
 pub struct OutputFollower {
     client: Client,
     task: TaskId,
     stream: OutputStream,
     follow: bool,
-    /// Bytes of the stream handed out, those before the start included.
+    /// Bytes of the latest run handed out, those before the start included.
     offset: u64,
+    /// The run that `offset` belongs to.
+    run: Option<HeaderValue>,
     open: Option<Body>,
     /// The task had ended before the current request began: its end is the end.
     ended: bool,
@@ -42,6 +45,7 @@ impl Client {
             stream,
             follow,
             offset,
+            run: None,
             open: None,
             ended: false,
             done: false,
@@ -100,7 +104,7 @@ impl OutputFollower {
         Ok(None)
     }
 
-    /// Bytes handed out, those before the start included.
+    /// Bytes of the latest run handed out, those before the start included.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -108,7 +112,7 @@ impl OutputFollower {
     async fn step(&mut self) -> Result<Option<Bytes>, ClientError> {
         let Some(body) = &mut self.open else {
             self.backoff.wait().await;
-            self.open = Some(self.request().await?);
+            self.open = self.request().await?;
             return Ok(None);
         };
         match body.frame().await {
@@ -131,7 +135,8 @@ impl OutputFollower {
         Ok(None)
     }
 
-    async fn request(&self) -> Result<Body, ClientError> {
+    /// `None`: another run has begun, so ask again from its beginning.
+    async fn request(&mut self) -> Result<Option<Body>, ClientError> {
         let path = format!(
             "/tasks/{}/output?stream={}&offset={}{}",
             self.task,
@@ -141,6 +146,13 @@ impl OutputFollower {
         );
         let mut link = self.client.link().await?;
         let request = link.request(Method::GET, &path);
-        Ok(link.send(request, Bytes::new()).await?.into_body())
+        let answer = link.send(request, Bytes::new()).await?;
+        let run = answer.headers().get("fleetd-run").cloned();
+        let before = std::mem::replace(&mut self.run, run);
+        if before.is_some() && before != self.run && self.offset > 0 {
+            self.offset = 0;
+            return Ok(None);
+        }
+        Ok(Some(answer.into_body()))
     }
 }

@@ -17,7 +17,7 @@ use super::rundir::{Input as RunInput, RunDir, lasting};
 use super::state::{Input, Outcome, apply};
 use super::watch::Supervisor;
 use super::{FleetError, Inner};
-use crate::model::{OutputStream, RunId, Task, TaskId, Timestamp};
+use crate::model::{OutputStream, RunId, Task, TaskId, TaskState, Timestamp};
 use crate::store::StoreError;
 
 /// How long after a dispatch a supervisor may take to report, if its daemon
@@ -70,7 +70,8 @@ impl Inner {
             Begin::Adopt => self.follow(live, None).await?,
             Begin::Start => self.start(live).await?,
             Begin::Queued => {
-                if self.persist(live.id, Input::Placed).await?.is_none() {
+                let row = self.persist(live.id, Input::Placed).await?;
+                if row.is_none_or(|task| task.state != TaskState::Starting) {
                     // Cancelled in the queue, and told by whoever did it.
                     return Ok(());
                 }
@@ -247,11 +248,13 @@ impl Inner {
                 to.prepare(&plan, input_of(&plan, &from))?;
                 if plan.retries > 0 { to.keep() } else { Ok(()) }
             });
-            let prepared = prepared.await;
-            if prepared.is_ok() && self.persist(live.id, Input::Again { next }).await?.is_some() {
-                live.enter(dir);
-                ended.forget_secrets();
-                return Ok(true);
+            if prepared.await.is_ok() {
+                let row = self.persist(live.id, Input::Again { next }).await?;
+                if row.is_some_and(|task| task.run == Some(next)) {
+                    live.enter(dir);
+                    ended.forget_secrets();
+                    return Ok(true);
+                }
             }
             remove(&dir);
         }
@@ -260,12 +263,17 @@ impl Inner {
         Ok(false)
     }
 
-    /// Applies `input` to the task's row and returns the new one; `None` if it
-    /// means nothing any more. Goes on until the store takes it: a full disk
-    /// delays the truth, it does not change it.
+    /// Applies `input` to the task's row, if it means anything to it, and returns
+    /// the row as it is then. Goes on until the store takes it: a full disk delays
+    /// the truth, it does not change it. An earlier round whose outcome was not
+    /// known may have changed the row, so only the row says what is so.
     async fn persist(&self, id: TaskId, input: Input) -> Result<Option<Task>, Leaving> {
         loop {
-            match self.change(id, input.clone()).await {
+            let row = match self.change(id, input.clone()).await {
+                Ok(None) => self.row(id).await,
+                changed => changed,
+            };
+            match row {
                 Ok(task) => return Ok(task),
                 Err(FleetError::Store(StoreError::Closed)) => return Err(Leaving),
                 Err(error) => {
@@ -292,7 +300,6 @@ impl Inner {
             })
             .await
     }
-
     async fn pause(&self, time: Duration) -> Result<(), Leaving> {
         tokio::select! {
             () = tokio::time::sleep(time) => Ok(()),

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::OutputPage;
 use super::rundir::RunDir;
 use crate::bus::Bus;
-use crate::model::{OutputStream, Project, Severity, Signal, TaskId, Topic};
+use crate::model::{OutputStream, Project, RunId, Severity, Signal, TaskId, Topic};
 
 const STREAMS: [OutputStream; 2] = [OutputStream::Stdout, OutputStream::Stderr];
 
@@ -33,6 +33,7 @@ const LAST_LINES: usize = 20;
 /// such file (not begun, or swept) has an empty stream.
 pub fn page(
     dir: &RunDir,
+    run: RunId,
     stream: OutputStream,
     offset: u64,
     most: usize,
@@ -45,7 +46,7 @@ pub fn page(
         Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error),
     };
-    Ok(OutputPage { bytes: Bytes::from(bytes), offset, kept, cut, ended })
+    Ok(OutputPage { run, bytes: Bytes::from(bytes), offset, kept, cut, ended })
 }
 
 /// The end of what was said: of stderr if `failed` and it has any, else of
@@ -93,6 +94,7 @@ fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
 /// Makes `task.output` signals of one run from its files.
 pub struct Frames {
     task: TaskId,
+    run: String,
     project: Project,
     topic: Topic,
     streams: [Tail; 2],
@@ -115,7 +117,8 @@ impl Frames {
             file: File::open(dir.file(stream.as_str())).ok(),
             told: 0,
         });
-        Some(Self { task, project, topic: Topic::known("task.output").ok()?, streams, turn: 0 })
+        let topic = Topic::known("task.output").ok()?;
+        Some(Self { task, run: dir.name(), project, topic, streams, turn: 0 })
     }
 
     /// What was written before this daemon came is read back by offset, not told.
@@ -166,6 +169,7 @@ impl Frames {
             severity: Severity::Debug,
             data: json!({
                 "task_id": self.task,
+                "run_id": self.run,
                 "stream": self.streams[at].stream.as_str(),
                 "offset": offset,
                 "text": text,

@@ -44,6 +44,11 @@ impl RunDir {
         &self.0
     }
 
+    /// The run's id.
+    pub fn name(&self) -> String {
+        self.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     pub fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }

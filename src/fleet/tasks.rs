@@ -42,8 +42,12 @@ impl Inner {
             }
             Err(error) => {
                 let dir = self.run_dir(run);
+                // Its row may be stored and name it; if not, it is swept.
+                let unknown = matches!(error, FleetError::Store(StoreError::Closed));
                 let _ = blocking(move || {
-                    remove(&dir);
+                    if !unknown {
+                        remove(&dir);
+                    }
                     Ok(())
                 })
                 .await;

@@ -15,7 +15,9 @@ use crate::model::{OutputStream, Principal, TaskId};
 const PAGE: usize = 64 * 1024;
 
 /// `GET /tasks/{id}/output`: what is kept of a stream from `offset` on; with
-/// `follow=1` what comes later as well, until the task has ended.
+/// `follow=1` what comes later as well, until the task has ended. All of it is of
+/// the run that `fleetd-run` names: if the task is tried again the body ends, and
+/// whoever asks again with the old offset sees another run and begins at 0.
 ///
 /// # Errors
 /// 404 if there is no such task that the caller may see.
@@ -44,12 +46,16 @@ pub async fn output(
         ("fleetd-cut", first.cut),
         ("fleetd-ended", u64::from(first.ended)),
     ];
+    let run = HeaderValue::try_from(first.run.to_string()).ok();
     let until = caller.until.clone();
     let reader = Reader { fleet: fleet.clone(), caller, id, stream, follow };
     let body = reader.read(first);
     let mut response = reply::streamed("application/octet-stream", body, until);
     for (name, value) in headers {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(value));
+    }
+    if let Some(run) = run {
+        response.headers_mut().insert(HeaderName::from_static("fleetd-run"), run);
     }
     Ok(response)
 }
@@ -84,7 +90,8 @@ impl Reader {
         pages.filter(|bytes| std::future::ready(!bytes.is_empty()))
     }
 
-    /// The page after `page`, waiting for it if the reader follows. `None` at the end.
+    /// The page of the same run after `page`, waiting for it if the reader follows.
+    /// `None` at the end.
     async fn after(&self, page: &OutputPage) -> Option<OutputPage> {
         let end = page.offset + page.bytes.len() as u64;
         let principal = &self.caller.principal;
@@ -92,9 +99,10 @@ impl Reader {
             if !self.follow || page.ended {
                 return None;
             }
-            self.fleet.output_after(principal, self.id, self.stream, end).await.ok()?;
+            self.fleet.output_after(principal, self.id, page.run, self.stream, end).await.ok()?;
         }
-        self.fleet.output(principal, self.id, self.stream, end, PAGE).await.ok()
+        let next = self.fleet.output(principal, self.id, self.stream, end, PAGE).await.ok()?;
+        (next.run == page.run).then_some(next)
     }
 }
 

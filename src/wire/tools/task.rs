@@ -185,6 +185,9 @@ pub struct MonitoredTask {
 /// A part of a stream as text.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OutputText {
+    /// The run whose bytes these are. Another run than before: offsets begin at 0 again.
+    #[serde(default)]
+    pub run_id: String,
     /// Foreign text.
     pub text: String,
     /// First byte shown.

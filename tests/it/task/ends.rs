@@ -164,7 +164,8 @@ async fn a_foreign_task_looks_like_an_absent_one() {
             is_absent(rig.fleet.stop(&foreign, id).await.unwrap_err());
             let stdout = OutputStream::Stdout;
             is_absent(rig.fleet.output(&foreign, id, stdout, 0, 9).await.unwrap_err());
-            is_absent(rig.fleet.output_after(&foreign, id, stdout, 0).await.unwrap_err());
+            let run = task.run.unwrap();
+            is_absent(rig.fleet.output_after(&foreign, id, run, stdout, 0).await.unwrap_err());
             is_absent(rig.fleet.input(&foreign, id, 0, "x".into(), true).await.unwrap_err());
         }
         assert!(rig.fleet.tasks(&foreign, &[], 10).await.unwrap().is_empty());

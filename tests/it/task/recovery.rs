@@ -137,6 +137,20 @@ async fn a_stop_that_was_stored_is_done_by_the_next_daemon() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_place_whose_record_was_not_certain_is_used() {
+    let settings = config::Tasks { concurrency: 1, stop_grace_s: 1, ..config::Tasks::default() };
+    let rig = Rig::with(settings).await;
+    let first = rig.begin(sh("exec sleep 60")).await;
+    let second = rig.begin(sh("exit 4")).await;
+    // As if the store had answered 'not known' to a change that it did store.
+    let mut row = rig.row(second.id).await;
+    row.state = TaskState::Starting;
+    leave(&rig, row).await;
+    rig.fleet.stop(&owner(), first.id).await.unwrap();
+    assert_eq!(rig.end(second.id).await.exit, Some(Exit::Code(4)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_a_record_is_found() {
     let rig = Rig::new().await;
     let task = rig.begin(sh("sleep 0.5; exit 5")).await;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::rig::{self, Rig, lives, sh};
 use super::whole::{look, start, topics};
-use crate::support::{Daemon, eventually, signal};
+use crate::support::{Daemon, Faults, Home, eventually, reply, signal, tool_request};
 use fleetd::model::{Exit, TaskState};
 
 /// More than the daemon below has descriptors for: each task it follows takes three.
@@ -45,6 +45,23 @@ fn a_task_that_cannot_be_looked_at_is_not_given_up() {
         assert_eq!((&task["state"], &task["exit_code"]), (&json!("failed"), &json!(5)), "{task}");
         assert_eq!(topics(&daemon, &id), ["task.started", "task.failed"]);
     }
+}
+
+#[test]
+fn a_task_whose_record_was_not_certain_is_taken_or_not_there() {
+    let faults = Faults::new();
+    let daemon = faults.start(Home::new());
+    faults.fail_one("journal.db-wal");
+    let arguments = json!({"command": "exit 3", "timeout_s": 0});
+    let request = tool_request(&daemon, "execute_command", arguments);
+    let answer = reply(&daemon.send(&request));
+    assert!(faults.has_failed("journal.db-wal"));
+    let taken = answer["result"]["structuredContent"]["exitCode"] == 3;
+    let listed = daemon.tool("list_tasks", json!({}));
+    let states: Vec<_> =
+        listed["tasks"].as_array().unwrap().iter().map(|task| &task["state"]).collect();
+    let right: &[&str] = if taken { &["failed"] } else { &[] };
+    assert_eq!(states, right, "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

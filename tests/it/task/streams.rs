@@ -138,8 +138,9 @@ async fn whoever_waits_for_output_is_woken_by_it() {
         format!("echo one; while [ ! -e '{}' ]; do sleep 0.01; done; echo two", gate.display());
     let task = rig.begin(sh(&line)).await;
     let owner = owner();
+    let run = task.run.unwrap();
     let after = |kept| {
-        let wait = rig.fleet.output_after(&owner, task.id, OutputStream::Stdout, kept);
+        let wait = rig.fleet.output_after(&owner, task.id, run, OutputStream::Stdout, kept);
         tokio::time::timeout(Duration::from_secs(10), wait)
     };
     after(0).await.unwrap().unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Request, is_alive, living_in, reply, tool_request, within};
+use crate::support::{Daemon, Program, Request, is_alive, living_in, reply, tool_request, within};
 
 /// Starts a command and returns its id.
 pub fn start(daemon: &Daemon, line: &str) -> String {
@@ -196,4 +196,29 @@ fn no_more_run_at_once_than_allowed_and_in_order() {
         assert_eq!(end(&daemon, id)["state"], "completed");
     }
     assert_eq!(std::fs::read_to_string(folder.join("order")).unwrap(), "0\n1\n2\n3\n4\n");
+}
+
+#[test]
+fn whoever_follows_a_task_sees_its_next_run_from_the_beginning() {
+    let daemon = Daemon::start();
+    let (gate, ran) = (daemon.home().path().join("gate"), daemon.home().path().join("ran"));
+    let line = format!(
+        "if [ -e '{ran}' ]; then echo 'the second run'; exit; fi; touch '{ran}'; echo first
+        until [ -e '{gate}' ]; do sleep 0.05; done; exit 1",
+        ran = ran.display(),
+        gate = gate.display()
+    );
+    let arguments = json!({"command": line, "long_running": true, "max_retries": 1});
+    let id = daemon.tool("execute_command", arguments)["stream_id"].as_str().unwrap().to_owned();
+    let follow = ["tasks", "output", &id, "--follow"];
+    let follower = Program::start(daemon.home().fleetctl_command(&follow));
+    follower.says("first\n");
+    let path = format!("/tasks/{id}/output");
+    let first = daemon.get(&path);
+    let run = first.header("fleetd-run").expect("a run").to_owned();
+    assert_eq!(look(&daemon, &id)["stdout"]["run_id"], run.as_str());
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(end(&daemon, &id)["state"], "completed");
+    assert_ne!(daemon.get(&path).header("fleetd-run"), Some(&*run));
+    assert_eq!(follower.end().1, "first\nthe second run\n");
 }

@@ -38,7 +38,8 @@ async fn read(
 ) -> Result<OutputText, Failure> {
     let page = context.deps.fleet.output(context.principal(), id, stream, offset, most).await?;
     let more = !page.ended || page.offset + (page.bytes.len() as u64) < page.kept;
-    Ok(OutputText { cut_bytes: page.cut, ..text(&page.bytes, page.offset, ragged, more) })
+    let (run_id, cut_bytes) = (page.run.to_string(), page.cut);
+    Ok(OutputText { run_id, cut_bytes, ..text(&page.bytes, page.offset, ragged, more) })
 }
 
 /// Bytes as text. A character that is cut at a `ragged` beginning is left out;
@@ -49,6 +50,7 @@ fn text(bytes: &[u8], offset: u64, ragged: bool, more: bool) -> OutputText {
     let shown = &bytes[skip..end];
     let text = String::from_utf8_lossy(shown);
     OutputText {
+        run_id: String::new(),
         exact: matches!(text, std::borrow::Cow::Borrowed(_)),
         text: text.into_owned(),
         offset: offset + skip as u64,
