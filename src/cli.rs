@@ -7,6 +7,8 @@
 //! reaches a terminal without its control sequences, except where it is the
 //! command's own stream.
 
+mod bridge;
+mod clients;
 mod completions;
 mod daemon;
 mod event;
@@ -38,13 +40,22 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::config::Paths;
+use crate::model::Project;
 
 use output::Output;
 
 /// What every `handle` is given.
+#[derive(Clone)]
 struct Cx {
     client: Client,
     out: Output,
+}
+
+impl Cx {
+    /// The same, seeing and touching only what is of `project`.
+    fn within(&self, project: Option<Project>) -> Self {
+        Self { client: self.client.clone().within(project), out: self.out.clone() }
+    }
 }
 
 /// What every `handle` returns: the exit status, or why there is none.
@@ -92,6 +103,7 @@ enum Command {
     Tasks(task::Tasks),
     Events(event::Events),
     Publish(publish::Publish),
+    Mcp(bridge::Bridge),
     McpConfig(mcp::McpConfig),
     McpHeaders(mcp::McpHeaders),
     Token(token::Token),
@@ -111,6 +123,7 @@ impl Command {
             Self::Tasks(command) => command.handle(cx).await,
             Self::Events(command) => command.handle(cx).await,
             Self::Publish(command) => command.handle(cx).await,
+            Self::Mcp(command) => command.handle(cx).await,
             Self::McpConfig(command) => command.handle(cx).await,
             Self::McpHeaders(command) => command.handle(cx).await,
             Self::Token(command) => command.handle(cx).await,
@@ -156,6 +169,11 @@ fn run(cli: Cli, out: Output) -> Outcome {
     outcome
 }
 
+/// A value of `--project`.
+fn project(text: &str) -> Result<Project, String> {
+    Project::parse(text).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,10 +215,21 @@ mod tests {
             "events --since 0000002a:7 --follow --types task.*,custom.>",
             "events --wait --timeout 5 --as me --subject task/x",
             "events topics",
+            "run --project p -- true",
+            "tasks --project p",
+            "events --project p --follow",
+            "publish --project p custom.y",
             "publish custom.x --data {} --subject s --id i --severity notice",
+            "mcp --no-channel",
+            "mcp --start --types task.*,custom.> --as me",
             "mcp-config --json",
+            "mcp-config --client codex --install --dry-run --transport stdio --project p",
             "mcp-headers",
             "token rotate",
+            "token create ci --project web --project api --read-only --json",
+            "token create ci --all-projects",
+            "token list --json",
+            "token revoke ci",
             "version",
             "completions bash",
         ] {

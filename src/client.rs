@@ -14,9 +14,11 @@ mod error;
 mod events;
 mod link;
 mod output;
+mod relay;
 mod runtime;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod tools;
 
 use std::time::Duration;
@@ -27,13 +29,15 @@ use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Paths;
-use crate::model::TaskId;
+use crate::model::{Project, TaskId};
 
 pub use backoff::Backoff;
 pub use error::ClientError;
 pub use events::{EventQuery, EventStream, Incoming};
 pub use output::OutputFollower;
+pub use relay::{McpAnswer, McpSession};
 pub use runtime::RuntimeFile;
+pub use tokens::{NewToken, TokenView};
 
 use link::Link;
 
@@ -47,6 +51,8 @@ pub struct Client {
     paths: Paths,
     patience: Duration,
     loops: TaskTracker,
+    /// Everything is narrowed to it.
+    project: Option<Project>,
 }
 
 /// The daemon as its connection shows it.
@@ -59,12 +65,18 @@ pub struct Daemon {
 impl Client {
     /// A client of the daemon whose files lie at `paths`.
     pub fn new(paths: Paths) -> Self {
-        Self { paths, patience: PATIENCE, loops: TaskTracker::new() }
+        Self { paths, patience: PATIENCE, loops: TaskTracker::new(), project: None }
     }
 
     /// The same client with another patience (see [`ClientError::Frozen`]).
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// The same client, which sees and touches only what is of `project`.
+    pub fn within(mut self, project: Option<Project>) -> Self {
+        self.project = project;
         self
     }
 
@@ -136,6 +148,7 @@ impl Client {
     async fn link(&self) -> Result<Link, ClientError> {
         let mut link = Link::open(&self.paths, self.patience, &self.loops).await?;
         link.authorize(&self.paths)?;
+        link.narrow(self.project.clone());
         Ok(link)
     }
 }

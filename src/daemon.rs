@@ -199,6 +199,7 @@ impl Daemon {
         };
         let services = Services { bus: bus.clone(), fleet: fleet.clone(), mcp: mcp.clone() };
         let http = Http::new(options, services);
+        http.load_tokens().await?;
         http.tick(process::descriptors());
         http.serve(tcp, unix);
         let facts = Facts { instance: &instance, started, port, url: &url, proof_key: &proof_key };

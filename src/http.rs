@@ -27,6 +27,7 @@ mod reply;
 mod routes;
 mod stream;
 mod tasks;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use crate::bus::Bus;
 use crate::config;
 use crate::fleet::Fleet;
 use crate::mcp::Mcp;
+use crate::store::StoreError;
 
 pub use auth::{Secret, hex};
 
@@ -111,6 +113,14 @@ impl Http {
             killed: CancellationToken::new(),
             tracker: TaskTracker::new(),
         }))
+    }
+
+    /// Lets in whoever has a token in the database.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub async fn load_tokens(&self) -> Result<(), StoreError> {
+        tokens::load(self.0.services.bus.store(), &self.0.gate).await
     }
 
     /// Begins to accept.

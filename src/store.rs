@@ -12,6 +12,7 @@
 //! time (a deleted WAL, a restored backup): then a new epoch begins.
 
 mod check;
+mod clock;
 mod cursors;
 mod database;
 mod fault;
@@ -19,6 +20,7 @@ mod group;
 mod highwater;
 mod journal;
 mod lineage;
+mod migrate;
 mod opening;
 mod quarantine;
 mod readers;
@@ -32,6 +34,7 @@ mod tasks;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod tx;
 mod upkeep;
 mod wal;
@@ -43,9 +46,9 @@ use std::time::Duration;
 
 use crate::model::{Cursor, Epoch, ErrorCode, EventError};
 
-pub use cursors::NamedCursor;
 pub use journal::{CommittedBatch, CommittedEvent, EventRow, Published, Resume};
 pub use readers::Snapshot;
+pub use tokens::TokenRow;
 pub use tx::Tx;
 
 use fault::Kind;

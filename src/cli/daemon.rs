@@ -157,7 +157,11 @@ async fn look(client: &Client) -> Result<Daemon, ClientError> {
 }
 
 /// Starts fleetd and waits until it answers. Returns what to say of it.
-async fn start(cx: &Cx, client: &Client, config: Option<PathBuf>) -> anyhow::Result<&'static str> {
+pub async fn start(
+    cx: &Cx,
+    client: &Client,
+    config: Option<PathBuf>,
+) -> anyhow::Result<&'static str> {
     let spinner = cx.out.spinner("starting fleetd");
     let mut child = launch::Fleetd::spawn(config)?;
     loop {

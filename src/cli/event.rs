@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::place::Place;
 use super::{Cx, Outcome, exit, follow, show, table};
 use crate::client::Backoff;
-use crate::model::{Cursor, Pattern, TOPICS};
+use crate::model::{Cursor, Pattern, Project, TOPICS};
 use crate::wire::tools::{
     EventsResult, FleetStatus, GapView, ListEvents, NoArguments, WaitForEvents,
 };
@@ -38,12 +38,16 @@ pub struct Events {
     /// Wait for the first event that fits, print it and end.
     #[arg(short, long, conflicts_with = "follow")]
     wait: bool,
-    /// Have the daemon keep my place under this name; the next call continues there.
+    /// Have the daemon keep my place under this name; the next call continues
+    /// behind what was printed. A new name begins now, or at --since.
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<String>,
     /// Only these types: task.completed, task.*, custom.>; several with commas.
     #[arg(long, value_name = "PATTERN", value_delimiter = ',', value_parser = pattern)]
     pub types: Vec<String>,
+    /// Only events of this project.
+    #[arg(long, value_parser = super::project)]
+    project: Option<Project>,
     /// Only events about this, such as task/ID.
     #[arg(long)]
     pub subject: Option<String>,
@@ -86,6 +90,7 @@ fn cursor(text: &str) -> Result<String, String> {
 
 impl Events {
     pub async fn handle(self, cx: &Cx) -> Outcome {
+        let cx = &cx.within(self.project.clone());
         match self.command {
             Some(EventCommand::Topics { json }) => topics(cx, json),
             None if self.follow => follow::follow(&self, cx).await,
@@ -95,28 +100,28 @@ impl Events {
     }
 
     async fn list(self, cx: &Cx) -> Outcome {
-        let everything = self.since.is_some() || self.name.is_some();
         let mut place = Place::new(&cx.client, self.name.as_deref());
+        let since = match &self.since {
+            Some(since) => Some(since.clone()),
+            None => place.find().await?.map(|cursor| cursor.to_string()),
+        };
+        let everything = since.is_some();
         let mut arguments = ListEvents {
             types: self.types.clone(),
             subject: self.subject.clone(),
-            since: self.since.clone(),
-            name: self.name.clone().filter(|_| self.since.is_none()),
-            limit: if self.since.is_some() { PAGE } else { NEWEST },
+            since,
+            name: None,
+            limit: if everything { PAGE } else { NEWEST },
         };
         let mut seen = false;
         loop {
             let page: EventsResult = cx.client.call_tool("list_events", &arguments).await?;
-            if arguments.name.take().is_some() {
-                place.found(&page).await?;
-            }
             seen |= !page.events.is_empty();
             self.print_page(cx, &page, &mut place).await?;
             if !everything || !page.more {
                 break;
             }
             arguments.since = Some(page.cursor);
-            arguments.limit = PAGE;
         }
         if !seen {
             cx.out.hint("no events; `fleetctl events --follow` waits for some");

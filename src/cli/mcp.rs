@@ -4,18 +4,57 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
-use serde_json::{Value, json};
+use directories::BaseDirs;
+use serde_json::json;
 
+use super::clients::edit::{self};
+use super::clients::install::Change;
+use super::clients::{self, Client, Connection, Entrance, Form, Transport};
+use super::exit::Ended;
 use super::{Cx, Outcome, exit};
+use crate::model::Project;
 
-/// Print the configuration that connects Claude Code to this fleet.
+/// Print, install or remove the configuration that connects an MCP client.
 ///
-/// It holds no token: Claude Code runs `fleetctl mcp-headers` for it whenever
-/// it connects, so the file may be committed, and a rotated token needs no edit.
+/// It holds no token unless asked for: clients run `fleetctl mcp-headers` when
+/// they connect, start `fleetctl mcp`, or take the token from FLEET_TOKEN, so the
+/// file may be committed, and a rotated token needs no edit.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  fleetctl mcp-config > .mcp.json")]
+#[command(after_help = "\
+Examples:
+  fleetctl mcp-config > .mcp.json
+  fleetctl mcp-config --client codex --install --dry-run
+  fleetctl mcp-config --client codex --install
+  fleetctl mcp-config --client codex --uninstall")]
 pub struct McpConfig {
-    /// Print JSON; there is no other form yet.
+    /// The client.
+    #[arg(long, value_enum, default_value = "claude")]
+    client: Client,
+    /// How it connects [default: http, or stdio where that needs a literal token].
+    #[arg(long, value_enum)]
+    transport: Option<Transport>,
+    /// Have the client work in this project of the fleet.
+    #[arg(long, value_parser = super::project)]
+    project: Option<Project>,
+    /// Print it; this is what is done without --install and --uninstall.
+    #[arg(long, conflicts_with_all = ["install", "uninstall"])]
+    print: bool,
+    /// Put it into the client's own file. Everything else in there stays as it is.
+    #[arg(long, conflicts_with = "uninstall")]
+    install: bool,
+    /// Take it out of the client's own file again.
+    #[arg(long)]
+    uninstall: bool,
+    /// Use the file of the project in this folder instead of the user's.
+    #[arg(long)]
+    here: bool,
+    /// Only show what would change.
+    #[arg(long)]
+    dry_run: bool,
+    /// Write the token itself, which has to be written anew when it is rotated.
+    #[arg(long, conflicts_with = "here")]
+    with_token: bool,
+    /// Print JSON; the form that the client's file has is printed anyway.
     #[arg(long)]
     json: bool,
 }
@@ -30,13 +69,109 @@ pub struct McpHeaders {}
 
 impl McpConfig {
     pub async fn handle(self, cx: &Cx) -> Outcome {
-        let _ = self.json;
-        let url = cx.client.runtime_file().await?.url;
+        let _ = (self.json, self.print);
+        if self.uninstall {
+            return self.take_out(cx);
+        }
+        let transport = self.transport.unwrap_or_else(|| self.client.usual_transport());
+        let url = match transport {
+            Transport::Stdio => String::new(),
+            _ => cx.client.runtime_file().await?.url,
+        };
+        let token = match self.with_token && transport != Transport::Stdio {
+            true => Some(cx.client.token().await?),
+            false => None,
+        };
         let program = std::env::current_exe().context("cannot find the path of fleetctl")?;
-        let helper = helper(&program, std::env::var_os("PATH").as_deref())?;
-        cx.out.json(&config(&url, &helper))?;
-        cx.out.hint("save it as .mcp.json in your project, then run `claude`");
+        let path = std::env::var_os("PATH");
+        let called = called(&program, path.as_deref())?;
+        // A client that is no child of a shell has another PATH.
+        let full = program.to_str().context("the path of fleetctl is not UTF-8")?;
+        let connection = Connection {
+            transport,
+            url: &url,
+            program: if self.install && !self.here { full } else { &called },
+            helper: &format!("{} mcp-headers", super::quote::word(&called)),
+            entrance: token.as_deref().map_or(Entrance::Elsewhere, Entrance::Token),
+            project: self.project.as_ref().map(Project::as_str),
+        };
+        let entry = clients::entry(self.client, &connection)
+            .map_err(|message| Ended { status: exit::USAGE, message })?;
+        if self.install {
+            let state = &cx.client.paths().state;
+            let change = Change::install(self.client, &self.file()?, state, &entry)?;
+            return self.make(cx, &change, token.as_deref());
+        }
+        let container = self.client.container();
+        if self.client.form() == Form::Json {
+            cx.out.json(&json!({ container: { clients::NAME: entry } }))?;
+        } else {
+            cx.out.print(&edit::set(self.client.form(), "", container, &entry)?)?;
+        }
+        match self.client {
+            Client::Claude => {
+                cx.out.hint("save it as .mcp.json in your project, then run `claude`");
+            }
+            _ => cx.out.hint(&format!("it belongs into '{}'", self.file()?.display())),
+        }
         Ok(exit::OK)
+    }
+
+    fn take_out(&self, cx: &Cx) -> Outcome {
+        let file = self.file()?;
+        match Change::uninstall(self.client, &file, &cx.client.paths().state)? {
+            Some(change) => self.make(cx, &change, None),
+            None => {
+                cx.out.print(&format!("'{}' does not mention this fleet", file.display()))?;
+                Ok(exit::OK)
+            }
+        }
+    }
+
+    /// Shows the change and makes it.
+    fn make(&self, cx: &Cx, change: &Change, token: Option<&str>) -> Outcome {
+        let path = change.path().display();
+        if change.is_empty() {
+            cx.out.print(&format!("'{path}' is as it should be"))?;
+            return Ok(exit::OK);
+        }
+        // What is taken out may be a token that was written once.
+        if self.uninstall && !self.dry_run {
+            cx.out.print(&format!("took the fleet out of '{path}'"))?;
+        } else {
+            cx.out.foreign(&change.diff(token))?;
+        }
+        if self.dry_run {
+            cx.out.hint("nothing was changed");
+            return Ok(exit::OK);
+        }
+        change.apply()?;
+        if self.install {
+            cx.out.note(&format!("wrote '{path}'; start the client anew"));
+        }
+        Ok(exit::OK)
+    }
+
+    fn file(&self) -> anyhow::Result<PathBuf> {
+        if self.here {
+            let Some(file) = self.client.project_file() else {
+                let message = "this client has no file of a project; leave out --here".to_owned();
+                return Err(Ended { status: exit::USAGE, message }.into());
+            };
+            return Ok(std::env::current_dir().context("cannot find this folder")?.join(file));
+        }
+        let base = BaseDirs::new().context("cannot find a home directory; set HOME")?;
+        let home = base.home_dir();
+        // On macOS these clients follow XDG, not the system's own folders.
+        let config = std::env::var_os("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+            .unwrap_or_else(|| home.join(".config"));
+        let codex = std::env::var_os("CODEX_HOME").filter(|_| self.client == Client::Codex);
+        Ok(match codex {
+            Some(folder) => PathBuf::from(folder).join("config.toml"),
+            None => self.client.user_file(home, &config, cfg!(target_os = "macos")),
+        })
     }
 }
 
@@ -48,25 +183,16 @@ impl McpHeaders {
     }
 }
 
-fn config(url: &str, helper: &str) -> Value {
-    json!({"mcpServers": {"fleet": {
-        "type": "http",
-        "url": format!("{url}/mcp"),
-        "headersHelper": helper,
-    }}})
-}
-
-/// A shell line that runs this very program, by its short name if that finds it.
-fn helper(program: &Path, path: Option<&std::ffi::OsStr>) -> anyhow::Result<String> {
+/// This very program as a shell finds it: by its short name, if that leads here.
+fn called(program: &Path, path: Option<&std::ffi::OsStr>) -> anyhow::Result<String> {
     let found = std::env::split_paths(path.unwrap_or_default())
         .map(|folder| folder.join("fleetctl"))
         .find(|candidate| candidate.is_file());
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| PathBuf::from(path));
     if found.is_some_and(|found| real(&found) == real(program)) {
-        return Ok("fleetctl mcp-headers".to_owned());
+        return Ok("fleetctl".to_owned());
     }
-    let program = program.to_str().context("the path of fleetctl is not UTF-8")?;
-    Ok(format!("{} mcp-headers", super::quote::word(program)))
+    Ok(program.to_str().context("the path of fleetctl is not UTF-8")?.to_owned())
 }
 
 #[cfg(test)]
@@ -74,31 +200,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_configuration_is_what_claude_code_reads() {
-        let config = config("http://127.0.0.1:41234", "fleetctl mcp-headers");
-        let expected = r#"{
-  "mcpServers": {
-    "fleet": {
-      "headersHelper": "fleetctl mcp-headers",
-      "type": "http",
-      "url": "http://127.0.0.1:41234/mcp"
-    }
-  }
-}"#;
-        assert_eq!(serde_json::to_string_pretty(&config).unwrap(), expected);
-    }
-
-    #[test]
-    fn the_helper_is_found_wherever_it_is_run() {
+    fn the_program_is_found_wherever_it_is_run() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("fleetctl");
         std::fs::write(&program, "").unwrap();
-        let on_path = helper(&program, Some(folder.path().as_os_str())).unwrap();
-        assert_eq!(on_path, "fleetctl mcp-headers");
+        let on_path = called(&program, Some(folder.path().as_os_str())).unwrap();
+        assert_eq!(on_path, "fleetctl");
         let elsewhere = Path::new("/opt/my tools/fleetctl");
-        assert_eq!(helper(elsewhere, None).unwrap(), "'/opt/my tools/fleetctl' mcp-headers");
+        assert_eq!(called(elsewhere, None).unwrap(), "/opt/my tools/fleetctl");
         // Another fleetctl that comes first on PATH is not this one.
-        let other = helper(elsewhere, Some(folder.path().as_os_str())).unwrap();
-        assert_eq!(other, "'/opt/my tools/fleetctl' mcp-headers");
+        let other = called(elsewhere, Some(folder.path().as_os_str())).unwrap();
+        assert_eq!(other, "/opt/my tools/fleetctl");
+        assert_eq!(super::super::quote::word(&other), "'/opt/my tools/fleetctl'");
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::exit::{self, Ended};
 use super::{Cx, Outcome};
 use crate::client::Backoff;
-use crate::model::MAX_EVENT_BYTES;
+use crate::model::{MAX_EVENT_BYTES, Project};
 use crate::wire::tools::{PublishEvent, PublishEventResult};
 
 /// Add an event of your own to the journal.
@@ -28,6 +28,9 @@ pub struct Publish {
     /// JSON; `-` reads it from standard input, `@FILE` from a file.
     #[arg(long, value_name = "JSON", allow_hyphen_values = true)]
     data: Option<String>,
+    /// The project it belongs to [default: default].
+    #[arg(long, value_parser = super::project)]
+    project: Option<Project>,
     /// What the event is about.
     #[arg(long)]
     subject: Option<String>,
@@ -47,6 +50,7 @@ const ATTEMPTS: usize = 6;
 
 impl Publish {
     pub async fn handle(self, cx: &Cx) -> Outcome {
+        let cx = &cx.within(self.project);
         let arguments = PublishEvent {
             topic: self.topic,
             data: data(self.data.as_deref())?,

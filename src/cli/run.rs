@@ -12,7 +12,7 @@ use super::gather::{self, Gathered};
 use super::stdin::{self, Source};
 use super::{Cx, Outcome, quote};
 use crate::client::{Backoff, Client, ClientError};
-use crate::model::{OutputStream, TaskId, TaskState};
+use crate::model::{OutputStream, Project, TaskId, TaskState};
 use crate::wire::tools::{
     ExecuteCommand, ExecuteCommandResult, MonitoredTask, OnCancel, StopTask, StopTaskResult,
     TaskView,
@@ -37,6 +37,9 @@ pub struct Run {
     /// Member to run on [default: the local machine].
     #[arg(long, value_name = "MEMBER")]
     on: Option<String>,
+    /// Start it in this project [default: default].
+    #[arg(long, value_parser = super::project)]
+    project: Option<Project>,
     /// Print the task's id and return; the task goes on, without input.
     #[arg(long)]
     detach: bool,
@@ -59,6 +62,7 @@ pub struct Run {
 
 impl Run {
     pub async fn handle(self, cx: &Cx) -> Outcome {
+        let cx = &cx.within(self.project.clone());
         let signals = Signals::new().context("cannot listen for signals")?;
         let source = if self.detach { Source::Closed } else { Source::of_stdin(self.interactive) };
         let arguments = self.arguments(source)?;

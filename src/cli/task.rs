@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::output::Style;
 use super::{Cx, Outcome, exit, quote, table, text};
 use crate::client::Client;
-use crate::model::{OutputStream, TaskId, TaskState};
+use crate::model::{OutputStream, Project, TaskId, TaskState};
 use crate::wire::tools::{
     ListTasks, ListTasksResult, MonitoredTask, StopTask, StopTaskResult, TaskView,
 };
@@ -25,6 +25,9 @@ pub struct Tasks {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    /// Only tasks of this project.
+    #[arg(long, value_parser = super::project)]
+    project: Option<Project>,
     /// List all that are kept, not only the newest.
     #[arg(long)]
     all: bool,
@@ -80,6 +83,7 @@ const TAIL: u32 = 2048;
 
 impl Tasks {
     pub async fn handle(self, cx: &Cx) -> Outcome {
+        let cx = &cx.within(self.project);
         match self.command {
             None => list(cx, self.json, self.all).await,
             Some(TaskCommand::Stop { task, json }) => stop(cx, task, json).await,

@@ -1,4 +1,4 @@
-//! `token`: the bearer token of programs that connect by TCP.
+//! `token`: who may connect by TCP: the owner's token, and those of other clients.
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -8,13 +8,23 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
-use super::{Cx, Outcome, exit};
-use crate::client::{ClientError, Daemon};
+use super::{Cx, Outcome, exit, table};
+use crate::client::{ClientError, Daemon, NewToken};
+use crate::model::{Project, Scope};
 
-/// Manage the token that programs connecting by TCP have to show.
+/// Manage the tokens that programs connecting by TCP have to show.
+///
+/// Yours lets in everywhere and lies in a file of your own. A client that should
+/// see less gets one of its own.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  fleetctl token rotate")]
+#[command(after_help = "\
+Examples:
+  fleetctl token create ci --project web --read-only
+  fleetctl token list
+  fleetctl token revoke ci
+  fleetctl token rotate")]
 pub struct Token {
     #[command(subcommand)]
     command: TokenCommand,
@@ -22,14 +32,62 @@ pub struct Token {
 
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
-    /// Make a new token. Streams opened with the old one are closed.
+    /// Make a token for a client and print it. It is shown this once.
+    #[command(after_help = "Example:\n  fleetctl token create ci --project web --read-only")]
+    Create(Create),
+    /// List the tokens of clients: whose they are, never what they are.
+    #[command(after_help = "Example:\n  fleetctl token list")]
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a client in no more. Streams that it opened are closed.
+    #[command(after_help = "Example:\n  fleetctl token revoke ci")]
+    Revoke {
+        /// Its name.
+        #[arg(value_parser = super::project)]
+        name: Project,
+    },
+    /// Make a new token for yourself. Streams opened with the old one are closed.
     #[command(after_help = "Example:\n  fleetctl token rotate")]
     Rotate,
 }
 
+#[derive(Debug, Args)]
+struct Create {
+    /// A name to know it by.
+    #[arg(value_parser = super::project)]
+    name: Project,
+    /// A project it may see and work in; may be given several times [default: default].
+    #[arg(long = "project", value_name = "PROJECT", value_parser = super::project)]
+    projects: Vec<Project>,
+    /// Every project, also those to come.
+    #[arg(long, conflicts_with = "projects")]
+    all_projects: bool,
+    /// It may look and wait, but not publish, start or stop.
+    #[arg(long)]
+    read_only: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 impl Token {
     pub async fn handle(self, cx: &Cx) -> Outcome {
-        let TokenCommand::Rotate = self.command;
+        match self.command {
+            TokenCommand::Create(create) => create.handle(cx).await,
+            TokenCommand::List { json } => list(cx, json).await,
+            TokenCommand::Revoke { name } => {
+                cx.client.revoke_token(&name).await?;
+                cx.out.print(&format!("'{name}' is let in no more"))?;
+                Ok(exit::OK)
+            }
+            TokenCommand::Rotate => Self::rotate(cx).await,
+        }
+    }
+
+    async fn rotate(cx: &Cx) -> Outcome {
         // First find out whom to tell: a frozen daemon would go on with the old one.
         let pid = match cx.client.healthz().await {
             Ok(Daemon { pid }) => pid,
@@ -49,6 +107,45 @@ impl Token {
         cx.out.hint("clients that use `fleetctl mcp-headers` get it by themselves");
         Ok(exit::OK)
     }
+}
+
+impl Create {
+    async fn handle(self, cx: &Cx) -> Outcome {
+        let new = NewToken {
+            name: self.name.clone(),
+            projects: self.projects,
+            all_projects: self.all_projects,
+            read_only: self.read_only,
+        };
+        let token = cx.client.create_token(&new).await?;
+        if self.json {
+            cx.out.json(&json!({ "name": self.name, "token": token }))?;
+        } else {
+            cx.out.print(&token)?;
+            cx.out.hint("it is shown this once; clients send it as `Authorization: Bearer TOKEN`");
+        }
+        Ok(exit::OK)
+    }
+}
+
+async fn list(cx: &Cx, json: bool) -> Outcome {
+    let tokens = cx.client.tokens().await?;
+    if json {
+        cx.out.json(&json!({ "tokens": tokens }))?;
+        return Ok(exit::OK);
+    }
+    let rows = tokens.iter().map(|token| {
+        let projects: Vec<_> = token.projects.iter().map(Project::as_str).collect();
+        let projects = if projects.is_empty() { "(all)".to_owned() } else { projects.join(" ") };
+        let may = if token.scopes == [Scope::Read] { "read" } else { "read publish run" };
+        vec![token.name.to_string(), projects, may.to_owned(), token.created.clone()]
+    });
+    let head = ["NAME", "PROJECTS", "MAY", "CREATED"];
+    cx.out.print(&table::table(&head, rows, cx.out.width()))?;
+    if tokens.is_empty() {
+        cx.out.hint("no client has a token of its own; `fleetctl token create NAME` makes one");
+    }
+    Ok(exit::OK)
 }
 
 /// Replaces the token by 32 fresh random bytes, in hex, in one step.

@@ -50,7 +50,7 @@ pub struct EventStream {
 }
 
 /// Three bookmarks missed: the other end is gone, whatever the kernel believes.
-const SILENCE: Duration = Duration::from_secs(45);
+pub(super) const SILENCE: Duration = Duration::from_secs(45);
 
 impl Client {
     /// Opens the event stream. The first connection has to succeed; later breaks

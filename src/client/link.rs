@@ -18,10 +18,13 @@ use tokio_util::task::TaskTracker;
 use super::ClientError;
 use super::runtime::{self, RuntimeFile, Secret};
 use crate::config::Paths;
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, Project};
 
 /// The most bytes of an answer that is a status or an error.
 pub(super) const SMALL: usize = 64 * 1024;
+
+/// Narrows a caller to one project.
+const PROJECT: &str = "fleetd-project";
 
 /// Random bytes of a challenge.
 const CHALLENGE: usize = 32;
@@ -37,6 +40,7 @@ struct Peer {
     pid: Option<i32>,
     host: String,
     entry: Entry,
+    project: Option<Project>,
 }
 
 /// What lets a request in.
@@ -60,7 +64,8 @@ impl Link {
         {
             let sender = handshake(stream, loops).await?;
             // The guard wants a loopback name; the port means nothing here.
-            let peer = Peer { pid, host: "localhost".to_owned(), entry: Entry::Socket };
+            let peer =
+                Peer { pid, host: "localhost".to_owned(), entry: Entry::Socket, project: None };
             let mut link = Self { sender, peer };
             link.answers("/healthz", patience).await?;
             return Ok(link);
@@ -82,7 +87,7 @@ impl Link {
         };
         let sender = handshake(stream, loops).await?;
         let host = format!("127.0.0.1:{}", file.port);
-        let peer = Peer { pid: Some(file.pid), host, entry: Entry::Nothing };
+        let peer = Peer { pid: Some(file.pid), host, entry: Entry::Nothing, project: None };
         let mut link = Self { sender, peer };
         link.prove(&file, patience).await?;
         Ok(link)
@@ -96,6 +101,11 @@ impl Link {
         Ok(())
     }
 
+    /// Has every request see and touch only what is of `project`.
+    pub fn narrow(&mut self, project: Option<Project>) {
+        self.peer.project = project;
+    }
+
     pub fn pid(&self) -> Option<i32> {
         self.peer.pid
     }
@@ -107,6 +117,10 @@ impl Link {
             .uri(path)
             .header(HOST, &self.peer.host)
             .header(USER_AGENT, concat!("fleetctl/", env!("CARGO_PKG_VERSION")));
+        let request = match &self.peer.project {
+            Some(project) => request.header(PROJECT, project.as_str()),
+            None => request,
+        };
         match &self.peer.entry {
             Entry::Token(token) => {
                 request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()))

@@ -23,6 +23,9 @@ pub enum Target {
     PublishEvents,
     TaskOutput,
     TaskInput,
+    ListTokens,
+    CreateToken,
+    RevokeToken,
     Mcp,
 }
 
@@ -41,15 +44,20 @@ const fn route(method: Method, pattern: &'static str, access: Access, target: Ta
 }
 
 const READ: Access = Access::Bearer(Scope::Read);
+const ADMIN: Access = Access::Bearer(Scope::Admin);
 
 /// Everything that is served.
 pub const ROUTES: &[Route] = &[
     route(Method::GET, "/healthz", Access::Public, Target::Health),
-    route(Method::GET, "/metrics", READ, Target::Metrics),
+    // It counts what happens in every project.
+    route(Method::GET, "/metrics", ADMIN, Target::Metrics),
     route(Method::GET, "/events", READ, Target::ReadEvents),
     route(Method::POST, "/events", Access::Bearer(Scope::Publish), Target::PublishEvents),
     route(Method::GET, "/tasks/{id}/output", READ, Target::TaskOutput),
     route(Method::POST, "/tasks/{id}/input", Access::Bearer(Scope::Run), Target::TaskInput),
+    route(Method::GET, "/tokens", ADMIN, Target::ListTokens),
+    route(Method::POST, "/tokens", ADMIN, Target::CreateToken),
+    route(Method::DELETE, "/tokens/{id}", ADMIN, Target::RevokeToken),
     // Tools check the scope they need themselves; reading is what all of them share.
     route(Method::POST, "/mcp", READ, Target::Mcp),
     route(Method::GET, "/mcp", READ, Target::Mcp),

@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::fault::damage;
-use super::{Durability, StoreError};
+use super::{Durability, StoreError, migrate};
 
 /// The file exists when SQLite is asked to open it: our own code made it.
 const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -18,7 +18,7 @@ const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
     .union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
 
 /// The schema this daemon writes. A newer file is refused untouched.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = 2;
 
 /// 3.51.3 repaired the WAL-reset corruption race (reliability.md, finding 5).
 const SQLITE_FLOOR: i32 = 3_051_003;
@@ -26,65 +26,6 @@ const SQLITE_FLOOR: i32 = 3_051_003;
 /// How long a write waits for another writer: nobody else writes, but a
 /// person's `sqlite3` may, for a moment.
 pub const BUSY: Duration = Duration::from_secs(2);
-
-const SCHEMA: &str = "
-CREATE TABLE journal (
-    one     INTEGER PRIMARY KEY CHECK (one = 1),
-    epoch   INTEGER NOT NULL,
-    oldest  INTEGER NOT NULL,  -- position of the oldest held event; next if none is
-    next    INTEGER NOT NULL,  -- position the next event gets
-    events  INTEGER NOT NULL,  -- number of held events
-    bytes   INTEGER NOT NULL,  -- sum of the held bodies' lengths
-    chain   BLOB NOT NULL,     -- hash of the newest event
-    clean   INTEGER NOT NULL   -- 1 while no daemon has it open
-) STRICT;
-CREATE TABLE epoch (           -- earlier lives of this journal
-    epoch    INTEGER PRIMARY KEY,
-    last_seq INTEGER NOT NULL  -- newest of its positions that was still there when it ended
-) STRICT;
-CREATE TABLE event (
-    seq      INTEGER PRIMARY KEY,
-    id       TEXT NOT NULL,
-    type     TEXT NOT NULL,
-    subject  TEXT NOT NULL,
-    project  TEXT NOT NULL,
-    severity INTEGER NOT NULL, -- 0 debug to 4 error
-    stored   INTEGER NOT NULL, -- milliseconds since 1970, by our clock: retention goes by it
-    body     BLOB NOT NULL,    -- the CloudEvent as JSON, as it was first sent
-    chain    BLOB NOT NULL,    -- SHA-256 of the previous chain value and this body
-    UNIQUE (project, id)
-) STRICT;
-CREATE TABLE cursor (          -- named cursors, per principal
-    principal TEXT NOT NULL,
-    name      TEXT NOT NULL,
-    epoch     INTEGER NOT NULL,
-    acked     INTEGER NOT NULL,-- resumes here
-    handed    INTEGER NOT NULL,-- becomes acked at the next call
-    used      INTEGER NOT NULL,
-    PRIMARY KEY (principal, name)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE task (
-    id             TEXT PRIMARY KEY,
-    project        TEXT NOT NULL,
-    principal      TEXT NOT NULL,
-    member         TEXT NOT NULL,
-    state          TEXT NOT NULL,
-    command        TEXT NOT NULL,
-    run            TEXT,
-    pid            INTEGER,
-    created        INTEGER NOT NULL,
-    started        INTEGER,
-    ended          INTEGER,
-    exit_code      INTEGER,
-    exit_signal    INTEGER,
-    reason         TEXT,
-    stop_requested INTEGER NOT NULL DEFAULT 0,
-    stdout_bytes   INTEGER NOT NULL DEFAULT 0,
-    stderr_bytes   INTEGER NOT NULL DEFAULT 0
-) STRICT, WITHOUT ROWID;
-CREATE INDEX task_by_age ON task (created);
-CREATE INDEX task_open ON task (state) WHERE state IN ('queued', 'starting', 'running');
-";
 
 /// Name of the database in the state directory.
 pub fn database_path(dir: &Path) -> PathBuf {
@@ -132,7 +73,7 @@ pub fn open_writer(path: &Path, durability: Durability) -> Result<Connection, St
     // Kibibytes of page cache: enough for the right edges of the trees.
     connection.pragma_update(None, "cache_size", -2048)?;
     connection.set_prepared_statement_cache_capacity(64);
-    migrate(&connection)?;
+    migrate::bring_up(&connection, path)?;
     Ok(connection)
 }
 
@@ -165,7 +106,7 @@ fn check_sqlite() -> Result<(), StoreError> {
     Ok(())
 }
 
-fn schema_version(connection: &Connection) -> Result<i64, StoreError> {
+pub fn schema_version(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
@@ -173,15 +114,6 @@ fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), StoreError> 
     let found = schema_version(connection)?;
     if found > SCHEMA_VERSION {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
-    }
-    Ok(())
-}
-
-fn migrate(connection: &Connection) -> Result<(), StoreError> {
-    if schema_version(connection)? == 0 {
-        connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        ))?;
     }
     Ok(())
 }

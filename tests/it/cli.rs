@@ -1,6 +1,7 @@
 //! fleetctl, as people and scripts meet it: every command, what it prints where,
 //! and the exit status that scripts rely on.
 
+mod bridge;
 mod events;
 mod lifetime;
 mod opening;
@@ -8,5 +9,6 @@ mod person;
 mod pipes;
 mod publish;
 mod run;
+mod setup;
 mod tasks;
 mod terminal;

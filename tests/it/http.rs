@@ -4,6 +4,7 @@ mod crowd;
 mod door;
 mod half_open;
 mod oddities;
+mod projects;
 mod routes;
 mod stalled;
 mod strangers;

@@ -1,0 +1,178 @@
+//! The daemon's session: opened, listened to, and opened again for ever.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::hub::{Hub, Upstream, lock};
+use super::local;
+use crate::cli::output::Output;
+use crate::client::{Backoff, ClientError, McpSession};
+
+/// How long the client's `initialize` waits for a daemon before it is answered
+/// without one: clients give up on servers that are slow to start.
+const GREET_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why listening ended.
+enum Break {
+    /// The connection broke; the session may well live.
+    Cut(ClientError),
+    /// The daemon knows the session no more.
+    Forgotten,
+}
+
+/// Keeps a session for as long as the bridge lives.
+pub async fn keep(hub: Arc<Hub>, out: Output) {
+    let mut hellos = hub.hello.subscribe();
+    let Ok(hello) = hellos.wait_for(Option::is_some).await.map(|hello| hello.clone()) else {
+        return;
+    };
+    let Some(hello) = hello else { return };
+    let mut keeper = Keeper { hub, out, hello: hello.message, greeted: false, last: None };
+    keeper.run().await;
+}
+
+struct Keeper {
+    hub: Arc<Hub>,
+    out: Output,
+    /// The client's `initialize`; every session begins with it.
+    hello: Value,
+    /// The client's `initialize` was answered.
+    greeted: bool,
+    /// Where the stream goes on: ids are places in the journal, so they hold in
+    /// every session.
+    last: Option<String>,
+}
+
+impl Keeper {
+    async fn run(&mut self) {
+        loop {
+            let session = Arc::new(self.open().await);
+            self.hub.upstream.send_replace(Upstream::Up(Arc::clone(&session)));
+            if std::mem::take(&mut *lock(&self.hub.owes_list)) {
+                let changed =
+                    json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
+                self.hub.words.say(changed.to_string()).await;
+            }
+            self.listen(&session).await;
+            self.hub.upstream.send_replace(Upstream::Down);
+        }
+    }
+
+    /// Begins a session, however long that takes.
+    async fn open(&mut self) -> McpSession {
+        let late = tokio::time::Instant::now() + GREET_WITHIN;
+        let mut backoff = Backoff::default();
+        loop {
+            match self.try_open().await {
+                Ok((session, result)) => {
+                    // What happens from the greeting on is told in the channel.
+                    let mut begun = self.hub.begun.subscribe();
+                    let begun = begun.wait_for(|begun| *begun);
+                    let _ = tokio::time::timeout_at(late, begun).await;
+                    self.greet(result).await;
+                    return session;
+                }
+                Err(error) if !error.is_passing() => {
+                    self.out.note(&error.to_string());
+                    self.greet(local::result_alone(&self.hello)).await;
+                }
+                Err(_) if tokio::time::Instant::now() > late => {
+                    self.greet(local::result_alone(&self.hello)).await;
+                }
+                Err(_) => {}
+            }
+            backoff.grow();
+            backoff.wait().await;
+        }
+    }
+
+    async fn try_open(&self) -> Result<(McpSession, Value), ClientError> {
+        let odd = |what: &str| ClientError::Protocol(format!("the handshake has no {what}"));
+        let message = Bytes::from(self.hello.to_string());
+        let mut answer = self.hub.client.post_mcp(None, message).await?;
+        let mut result = None;
+        while let Some(frame) = answer.next().await? {
+            let message = frame.data.and_then(|data| serde_json::from_str::<Value>(&data).ok());
+            result = message.and_then(|mut message| Some(message.get_mut("result")?.take()));
+            if result.is_some() {
+                break;
+            }
+        }
+        let result = result.ok_or_else(|| odd("result"))?;
+        let revision = result["protocolVersion"].as_str().ok_or_else(|| odd("revision"))?;
+        let id = answer.session.ok_or_else(|| odd("session"))?;
+        let session = McpSession { id, revision: revision.to_owned() };
+        let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+        let level = lock(&self.hub.level).clone();
+        for message in std::iter::once(Bytes::from(ready.to_string())).chain(level) {
+            self.hub.client.post_mcp(Some(&session), message).await?;
+        }
+        Ok((session, result))
+    }
+
+    /// Answers the client's `initialize`, once. What was settled with the client
+    /// holds for every later session.
+    async fn greet(&mut self, result: Value) {
+        if std::mem::replace(&mut self.greeted, true) {
+            return;
+        }
+        self.hello["params"]["protocolVersion"] = result["protocolVersion"].clone();
+        let greeting = local::greeting(&self.hello["id"], result, self.hub.channel);
+        self.hub.words.say(greeting).await;
+    }
+
+    /// Relays the session's own stream until the daemon has forgotten the session.
+    async fn listen(&mut self, session: &Arc<McpSession>) {
+        let hub = Arc::clone(&self.hub);
+        let mut ready = hub.ready.subscribe();
+        tokio::select! {
+            // Before that the client must not be told anything.
+            ready = ready.wait_for(|ready| *ready) => if ready.is_err() { return },
+            () = hub.renew.notified() => return,
+        }
+        let mut backoff = Backoff::default();
+        loop {
+            let broken = tokio::select! {
+                broken = self.relay(session, &mut backoff) => broken,
+                () = hub.renew.notified() => return,
+            };
+            match broken {
+                Break::Forgotten => return,
+                Break::Cut(error) if error.is_passing() => {}
+                Break::Cut(error) => self.out.note(&error.to_string()),
+            }
+            backoff.grow();
+            backoff.wait().await;
+        }
+    }
+
+    async fn relay(&mut self, session: &McpSession, backoff: &mut Backoff) -> Break {
+        let mut stream = match self.hub.client.listen_mcp(session, self.last.as_deref()).await {
+            Ok(stream) if stream.status.is_success() => stream,
+            // Another epoch, or a place that is refused: begin anew from now.
+            Ok(stream) => {
+                if stream.status != http::StatusCode::NOT_FOUND {
+                    self.last = None;
+                }
+                return Break::Forgotten;
+            }
+            Err(error) => return Break::Cut(error),
+        };
+        *backoff = Backoff::default();
+        loop {
+            match stream.next().await {
+                Ok(Some(frame)) => {
+                    self.last = frame.id.or(self.last.take());
+                    if let Some(text) = frame.data.filter(|data| !data.is_empty()) {
+                        self.hub.words.say(text).await;
+                    }
+                }
+                Ok(None) => return Break::Cut(ClientError::Ended),
+                Err(error) => return Break::Cut(error),
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Tokens of clients: what they see of other projects (nothing), and their end.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Daemon, Home, Request, Stream, distinct_id, eventually, reply};
+
+/// A client with a token of its own.
+struct Client<'a> {
+    daemon: &'a Daemon,
+    token: String,
+}
+
+fn create(home: &Home, args: &[&str]) -> String {
+    let all = [&["token", "create"], args].concat();
+    home.fleetctl(&all).ok().stdout.trim().to_owned()
+}
+
+impl<'a> Client<'a> {
+    fn new(daemon: &'a Daemon, args: &[&str]) -> Self {
+        Self { daemon, token: create(daemon.home(), args) }
+    }
+
+    fn request(&self, method: &str, path: &str) -> Request {
+        Request::new(method, path).host(&self.daemon.host()).bearer(&self.token)
+    }
+
+    fn send(&self, method: &str, path: &str) -> Answer {
+        self.daemon.send(&self.request(method, path))
+    }
+
+    fn publish(&self, id: &str, project: Option<&str>) -> Answer {
+        let mut event = json!({ "specversion": "1.0", "type": "custom.matrix", "source": "t",
+            "id": id, "data": { "id": id } });
+        if let Some(project) = project {
+            event["project"] = project.into();
+        }
+        let request = self.request("POST", "/events");
+        let body = event.to_string();
+        self.daemon.send(&request.body("application/cloudevents+json", body.as_bytes()))
+    }
+
+    /// The whole result of a tool, error or not.
+    fn tool(&self, tool: &str, arguments: Value) -> Value {
+        let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {} });
+        let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
+        let request = self
+            .request("POST", "/mcp")
+            .header("Accept", "application/json, text/event-stream")
+            .header("MCP-Protocol-Version", "2026-07-28")
+            .header("Mcp-Method", "tools/call")
+            .header("Mcp-Name", tool);
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
+        reply(&self.daemon.send(&request.json(&body)))["result"].clone()
+    }
+
+    fn stream(&self, query: &str) -> Stream {
+        Stream::open(self.daemon.connect(), &self.request("GET", &format!("/events?{query}")))
+    }
+}
+
+/// A task that belongs to `client` and has written something.
+fn task(client: &Client<'_>) -> String {
+    let started = client.tool(
+        "execute_command",
+        json!({ "command": "echo secret; sleep 600", "async": true, "open_stdin": true }),
+    );
+    let id = started["structuredContent"]["stream_id"].as_str();
+    let id = id.unwrap_or_else(|| panic!("{started}")).to_owned();
+    eventually("the task has written", || {
+        client.send("GET", &format!("/tasks/{id}/output?stream=stdout")).text().contains("secret")
+    });
+    id
+}
+
+/// What `red` finds with the tools that look around, `blue` does not.
+fn tools_tell_of_one_s_own_alone(red: &Client<'_>, blue: &Client<'_>, task: &str, event: &str) {
+    for (tool, arguments) in [
+        ("list_tasks", json!({})),
+        ("fleet_status", json!({})),
+        ("list_events", json!({ "since": "0" })),
+        ("list_events", json!({ "since": "0", "subject": format!("task/{task}") })),
+        ("wait_for_events", json!({ "since": "0", "timeout_s": 0, "types": ["custom.>"] })),
+    ] {
+        let said = blue.tool(tool, arguments.clone()).to_string();
+        for secret in [task, event, "secret"] {
+            assert!(!said.contains(secret), "{tool} {arguments} tells {secret}: {said}");
+        }
+        let own = red.tool(tool, arguments.clone()).to_string();
+        assert!(own.contains(task) || own.contains(event), "{tool} {arguments}: {own}");
+    }
+}
+
+#[test]
+fn s08_a_token_of_one_project_can_neither_see_nor_touch_nor_infer_another() {
+    let daemon = Daemon::start();
+    let red = Client::new(&daemon, &["red", "--project", "red"]);
+    let blue = Client::new(&daemon, &["blue", "--project", "blue"]);
+    let (mine, absent) = (task(&red), "3b9f2a1e-0c5d-4a7b-9e8f-1d2c3b4a5f60");
+    let published = distinct_id("red");
+    assert_eq!(red.publish(&published, None).status / 100, 2);
+
+    // Tasks: foreign and absent are answered alike, but for the id.
+    let alike = |method: &str, path: &dyn Fn(&str) -> String| {
+        let [foreign, gone] = [mine.as_str(), absent].map(|id| {
+            let answer = blue.send(method, &path(id));
+            (answer.status, answer.text().replace(id, "ID"))
+        });
+        assert_eq!(foreign, gone, "{method} {}", path("ID"));
+        assert_eq!(foreign.0, 404, "{method} {}", path("ID"));
+    };
+    alike("GET", &|id| format!("/tasks/{id}/output?stream=stdout"));
+    alike("GET", &|id| format!("/tasks/{id}/output?stream=stdout&follow=1"));
+    alike("POST", &|id| format!("/tasks/{id}/input?offset=0&end=1"));
+    for (tool, argument) in [("monitor_task", "task_id"), ("stop_task", "task_id")] {
+        let [foreign, gone] = [mine.as_str(), absent].map(|id| {
+            let result = blue.tool(tool, json!({ argument: id }));
+            assert_eq!(result["isError"], true, "{tool}: {result}");
+            result.to_string().replace(id, "ID")
+        });
+        assert_eq!(foreign, gone, "{tool}");
+    }
+    tools_tell_of_one_s_own_alone(&red, &blue, &mine, &published);
+
+    // Streams, whatever they ask for.
+    for query in ["since=0", "since=0&project=red", &format!("since=0&task={mine}")] {
+        let answered = blue.send("POST", "/nothing");
+        assert_eq!(answered.status, 404);
+        let mut stream = blue.stream(query);
+        let own = distinct_id("blue");
+        assert_eq!(blue.publish(&own, None).status / 100, 2);
+        if query == "since=0" {
+            let event = stream.next();
+            let data: Value = serde_json::from_str(&event.data).unwrap();
+            assert_eq!((&data["project"], &data["id"]), (&json!("blue"), &json!(own)));
+        } else {
+            assert!(stream.next_within(Duration::from_millis(200)).is_none(), "{query}");
+        }
+    }
+
+    // Writing into it, or claiming it.
+    assert_eq!(blue.publish(&distinct_id("x"), Some("red")).status, 400);
+    let claimed = blue.request("GET", "/events").header("Fleetd-Project", "red");
+    assert_eq!(daemon.send(&claimed).status, 403);
+    // The same id in another project is another event, not a duplicate that tells.
+    assert_eq!(blue.publish(&published, None).json()["results"][0]["duplicate"], false);
+    // Nothing that counts everything, and nothing that makes tokens.
+    for (method, path) in [("GET", "/metrics"), ("GET", "/tokens"), ("DELETE", "/tokens/red")] {
+        assert_eq!(blue.send(method, path).status, 403, "{method} {path}");
+    }
+    // The task knows nothing of all this.
+    let state = red.tool("monitor_task", json!({ "task_id": mine }));
+    assert_eq!(state["structuredContent"]["tasks"][0]["state"], "running", "{state}");
+}
+
+#[test]
+fn s08_who_may_only_read_can_only_read() {
+    let daemon = Daemon::start();
+    let reader = Client::new(&daemon, &["reader", "--read-only"]);
+    daemon.publish("custom.matrix", "seen", json!({}));
+    let seen = reader.tool("list_events", json!({ "since": "0", "types": ["custom.>"] }));
+    assert_eq!(seen["structuredContent"]["events"][0]["id"], "seen", "{seen}");
+    assert_eq!(reader.publish("x", None).status, 403);
+    for tool in ["execute_command", "publish_event", "stop_task"] {
+        let arguments = match tool {
+            "execute_command" => json!({ "command": "true" }),
+            "stop_task" => json!({ "task_id": "3b9f2a1e-0c5d-4a7b-9e8f-1d2c3b4a5f60" }),
+            _ => json!({ "type": "custom.x" }),
+        };
+        let refused = reader.tool(tool, arguments);
+        assert_eq!(refused["_meta"]["fleetd/error"]["code"], "forbidden", "{tool}: {refused}");
+    }
+}
+
+#[test]
+fn s07_a_revoked_token_ends_its_streams_within_a_second_and_nobody_else_s() {
+    let daemon = Daemon::start();
+    let first = Client::new(&daemon, &["first"]);
+    let second = Client::new(&daemon, &["second"]);
+    let (mut mine, mut other) = (first.stream("since=0"), second.stream("types=custom.*"));
+    let begun = Instant::now();
+    daemon.fleetctl(&["token", "revoke", "first"]).ok();
+    assert!(mine.ends_within(Duration::from_secs(1)), "{:?}", begun.elapsed());
+    assert_eq!(first.send("GET", "/events").status, 401);
+    daemon.publish("custom.still", &distinct_id("still"), json!({}));
+    assert!(other.next().data.contains("custom.still"));
+    // Gone for good, also after a restart; the other one is not.
+    let (first, second) = (first.token, second.token);
+    let daemon = Daemon::start_in(daemon.kill9());
+    let again = |token: String| Client { daemon: &daemon, token }.send("GET", "/metrics").status;
+    assert_eq!((again(first), again(second)), (401, 403));
+    // A name can be used again, but not twice at once; unknown ones are said.
+    create(daemon.home(), &["first"]);
+    assert_eq!(daemon.fleetctl(&["token", "create", "first"]).code(), 1);
+    assert_eq!(daemon.fleetctl(&["token", "revoke", "nobody"]).code(), 1);
+    let listed = daemon.fleetctl(&["token", "list"]).ok().stdout;
+    assert!(listed.contains("first") && listed.contains("second"), "{listed}");
+}
+
+#[test]
+fn a_token_is_kept_nowhere_and_yours_stays_as_it_is() {
+    let daemon = Daemon::start();
+    let mine = daemon.token();
+    let token = create(daemon.home(), &["ci", "--project", "web"]);
+    assert_eq!(token.len(), 64);
+    assert_eq!(daemon.token(), mine);
+    for entry in std::fs::read_dir(daemon.home().state()).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        let found = bytes.windows(token.len()).any(|part| part == token.as_bytes());
+        assert!(!found, "{} holds the token", path.display());
+    }
+    assert!(!daemon.home().logs().contains(&token));
+}
