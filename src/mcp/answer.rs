@@ -24,6 +24,7 @@ use super::frames::{self, Form};
 use super::headers::Accept;
 use super::push::KEEP_ALIVE;
 use super::refusal::{code, empty_response, json_response};
+use super::revision::Revision;
 
 pub use logged::{Detached, resumed};
 
@@ -70,6 +71,12 @@ impl Calls {
         Self { said: Some(said), owed, hurry, detached, _permit: permit }
     }
 
+    /// Whether a client that is hung up on comes back for the rest.
+    fn can_resume(&self) -> bool {
+        let revision = self.detached.as_ref().map(|detached| detached.revision);
+        revision.is_some_and(|revision| revision >= Revision::V2025_11_25)
+    }
+
     async fn next(&mut self) -> Option<Said> {
         if self.owed == 0 {
             return None;
@@ -80,7 +87,7 @@ impl Calls {
         };
         match &said {
             Some(Said::Reply { .. }) => self.owed -= 1,
-            Some(Said::Notification(_)) => {}
+            Some(Said::Notification(_) | Said::HangUp) => {}
             None => self.owed = 0,
         }
         said
@@ -106,7 +113,7 @@ impl Drop for Calls {
 /// Answers with what the calls say.
 pub async fn respond(mut calls: Calls, shape: Shape) -> Response<McpBody> {
     let mut replies = Vec::new();
-    let mut early = Vec::new();
+    let (mut early, mut hung_up) = (Vec::new(), false);
     if shape.accept.json {
         let soon = tokio::time::sleep(SOON);
         tokio::pin!(soon);
@@ -122,8 +129,12 @@ pub async fn respond(mut calls: Calls, shape: Shape) -> Response<McpBody> {
                     early.push(body);
                     break;
                 }
+                Some(Said::HangUp) if calls.can_resume() => {
+                    hung_up = true;
+                    break;
+                }
                 // There is no way to say it to this client.
-                Some(Said::Notification(_)) => {}
+                Some(Said::Notification(_) | Said::HangUp) => {}
                 None => break,
             }
             if calls.owed == 0 {
@@ -137,7 +148,7 @@ pub async fn respond(mut calls: Calls, shape: Shape) -> Response<McpBody> {
     // Replies came before any notification that ended the loop.
     let early: Vec<_> = replies.into_iter().map(|(body, _)| body).chain(early).collect();
     match calls.detached.clone() {
-        Some(detached) => logged::logged(calls, early, detached)
+        Some(detached) => logged::logged(calls, early, hung_up, detached)
             .unwrap_or_else(|| empty_response(StatusCode::INTERNAL_SERVER_ERROR)),
         None => streamed(calls, early),
     }
@@ -200,7 +211,9 @@ impl Streaming {
             said = self.calls.next() => said?,
             _ = self.keep_alive.tick() => return Some(Bytes::from_static(frames::KEEP_ALIVE)),
         };
-        let (Said::Notification(body) | Said::Reply { body, .. }) = said;
+        let (Said::Notification(body) | Said::Reply { body, .. }) = said else {
+            return Some(Bytes::from_static(frames::KEEP_ALIVE));
+        };
         let mut out = Vec::with_capacity(body.len() + 32);
         frames::push_message(&mut out, Form::Plain, &body);
         self.keep_alive.reset();

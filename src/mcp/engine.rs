@@ -32,6 +32,8 @@ use super::tools::{Call, Deps, Tools};
 pub enum Said {
     /// A notification on the way; JSON.
     Notification(Bytes),
+    /// The connection may end here; what follows is fetched by who resumes.
+    HangUp,
     /// The last word; JSON, and the code if it is an error.
     Reply { body: Bytes, error: Option<i64> },
 }

@@ -53,6 +53,12 @@ impl Talk {
         let _ = self.say.send(Said::Notification(encode(&message))).await;
     }
 
+    /// Ends the connection and goes on: a client of 2025-11-25 comes back for the
+    /// rest after a while. Others stay connected.
+    pub async fn hang_up(&self) {
+        let _ = self.say.send(Said::HangUp).await;
+    }
+
     /// Asks the client something and waits for its answer: the whole response.
     /// `None` if it cannot be asked, or will not answer any more.
     pub async fn ask(&self, method: &str, params: Value) -> Option<Value> {

@@ -32,15 +32,23 @@ pub struct Detached {
 }
 
 /// Lets the calls speak into a log, and answers with its reader.
-pub fn logged(calls: Calls, early: Vec<Bytes>, detached: Detached) -> Option<Response<McpBody>> {
+pub fn logged(
+    calls: Calls,
+    early: Vec<Bytes>,
+    hung_up: bool,
+    detached: Detached,
+) -> Option<Response<McpBody>> {
     let log = detached.replies.begin(detached.session);
     for message in early {
         log.push(message);
     }
     // Nothing was given out yet, so there is no better place than the beginning.
     let reader = log.read_after(0)?;
+    if hung_up {
+        log.hang_up();
+    }
     let mut first = Vec::from(frames::OPEN);
-    if detached.revision >= Revision::V2025_11_25 {
+    if calls.can_resume() {
         frames::push_reply_priming(&mut first, log.number);
     }
     let Detached { tracker, replies, closing, .. } = detached;
@@ -69,6 +77,8 @@ async fn pump(mut calls: Calls, log: &Log) {
             biased;
             said = calls.next() => match said {
                 Some(Said::Notification(body) | Said::Reply { body, .. }) => log.push(body),
+                Some(Said::HangUp) if calls.can_resume() => log.hang_up(),
+                Some(Said::HangUp) => {}
                 None => break,
             },
             () = &mut abandoned, if !hurry.is_cancelled() => hurry.cancel(),

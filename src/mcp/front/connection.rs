@@ -162,8 +162,11 @@ impl Connection {
         let said = self.front.serve(message.value, revision, call, entry)?;
         let form = self.form;
         let said = said.map(move |said| {
-            let (Said::Notification(body) | Said::Reply { body, .. }) = said;
-            frame(form, &body)
+            match said {
+                Said::Notification(body) | Said::Reply { body, .. } => frame(form, &body),
+                // This connection is all there is.
+                Said::HangUp => Bytes::new(),
+            }
         });
         self.forward(said.boxed(), CancellationToken::new(), (permit, all));
         Ok(())

@@ -40,7 +40,7 @@ impl Saying {
             () = self.cancel.token.cancelled() => return None,
             said = self.exchange.next() => said,
         };
-        self.replied = !matches!(said, Some(Said::Notification(_)));
+        self.replied = !matches!(said, Some(Said::Notification(_) | Said::HangUp));
         Some(said.unwrap_or_else(|| {
             let refusal = Refusal::new(StatusCode::OK, code::INTERNAL, "the call was not answered");
             let body = refusal.with_id(self.id.as_ref()).body().into();

@@ -59,6 +59,12 @@ impl Log {
         self.changed.send_replace(());
     }
 
+    /// Ends the reader; another may come for the rest.
+    pub fn hang_up(&self) {
+        self.lock().reader += 1;
+        self.changed.send_replace(());
+    }
+
     /// Nothing more will be said.
     pub fn finish(&self) {
         self.lock().finished = true;
