@@ -22,6 +22,7 @@ pub struct Config {
     pub server: Server,
     pub journal: Journal,
     pub tasks: Tasks,
+    pub mcp: Mcp,
     pub log: Log,
 }
 
@@ -75,6 +76,14 @@ pub struct Tasks {
     pub keep_mib: u64,
 }
 
+/// The Model Context Protocol.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mcp {
+    /// Serve the HTTP+SSE transport of 2024-11-05 as well.
+    pub legacy_sse: bool,
+}
+
 /// The daemon's own log.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -124,6 +133,12 @@ impl Default for Tasks {
             keep_days: 7,
             keep_mib: 1024,
         }
+    }
+}
+
+impl Default for Mcp {
+    fn default() -> Self {
+        Self { legacy_sse: true }
     }
 }
 

@@ -19,6 +19,7 @@ mod process;
 mod reload;
 mod service;
 mod signals;
+mod stdio;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ use crate::model::Timestamp;
 use crate::store::StoreError;
 
 pub use error::DaemonError;
+pub use stdio::serve as serve_stdio;
 
 use card::{Card, Facts};
 use lock::{Lock, LockError};
@@ -186,6 +188,7 @@ impl Daemon {
             session_key: keep::session_key(&token),
         };
         let mcp = Mcp::new(identity, bus.clone(), fleet.clone());
+        mcp.set_legacy_sse(config.mcp.legacy_sse);
         let options = HttpOptions {
             port,
             token,
@@ -215,8 +218,11 @@ impl Daemon {
         tracing::info!(url = %self.url, version = env!("CARGO_PKG_VERSION"), "ready");
         service::ready(&format!("serving {}", self.url));
         let mut keeper = std::pin::pin!(keeper);
+        let store = self.bus.store().clone();
+        let mut failed = std::pin::pin!(store.failed());
         let failure = loop {
             tokio::select! {
+                biased;
                 heard = signals.next() => match heard {
                     Heard::Reload => self.reload(),
                     Heard::Stop(reason) => {
@@ -225,6 +231,8 @@ impl Daemon {
                         break None;
                     }
                 },
+                // Before the keeper, who only sees that the store is gone.
+                error = failed.as_mut() => break Some(DaemonError::Store(error)),
                 ended = keeper.as_mut() => {
                     let error = ended.ok().flatten().unwrap_or(StoreError::Closed);
                     break Some(DaemonError::Store(error));
@@ -258,6 +266,7 @@ impl Daemon {
                 self.http.replace_token(token);
                 self.http.reconfigure(&config.server);
                 self.fleet.reconfigure(config.tasks.clone());
+                self.mcp.set_legacy_sse(config.mcp.legacy_sse);
                 self.logging.set_level(config.log.level);
                 self.config = config;
                 tracing::info!("took the configuration anew");

@@ -23,6 +23,7 @@ mod sweep;
 mod tasks;
 mod watch;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -58,7 +59,7 @@ pub enum FleetError {
     QueueFull { member: String, queued: usize },
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("cannot use the run directory '{path}'")]
+    #[error("cannot use the run directory '{path}': {source}")]
     Run {
         path: PathBuf,
         #[source]
@@ -73,7 +74,10 @@ impl FleetError {
             Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::QueueFull { .. } => ErrorCode::Exhausted,
             Self::Store(error) => error.code(),
-            Self::Run { .. } => ErrorCode::Internal,
+            Self::Run { source, .. } => match source.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
+                _ => ErrorCode::Internal,
+            },
         }
     }
 }

@@ -174,6 +174,7 @@ impl Context {
             journal_oldest: store.oldest(),
             journal_bytes: store.bytes(),
             journal_degraded: store.is_degraded(),
+            journal_full: store.is_full(),
             subscriptions: bus.subscriptions,
             ring_bytes: bus.ring_bytes,
             ring_events: bus.ring_events,

@@ -19,10 +19,12 @@
 //! Cancelling a request, or losing its connection, ends the wait and never a task.
 
 mod answer;
+mod asking;
 mod engine;
 mod era;
 mod frames;
 mod front;
+mod guest;
 mod handler;
 mod headers;
 mod message;
@@ -35,6 +37,7 @@ mod resources;
 mod revision;
 mod session;
 mod sessions;
+mod stdio;
 mod tasks;
 mod tools;
 
@@ -42,12 +45,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::bus::Bus;
 use crate::fleet::Fleet;
 use crate::model::{Principal, Timestamp};
 
+pub use front::Connection;
+pub use guest::{Guest, GuestReply, Talk};
+pub use refusal::Refusal;
 pub use session::SessionKey;
 
 use engine::Engine;
@@ -77,8 +84,18 @@ pub struct Mcp {
 
 impl Mcp {
     pub fn new(identity: Identity, bus: Bus, fleet: Fleet) -> Self {
+        Self::with_guest(identity, bus, fleet, None)
+    }
+
+    /// The same with somebody who serves what fleetd itself does not.
+    pub fn with_guest(
+        identity: Identity,
+        bus: Bus,
+        fleet: Fleet,
+        guest: Option<Arc<dyn Guest>>,
+    ) -> Self {
         let key = identity.session_key.clone();
-        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet });
+        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet }, guest);
         Self { front: Arc::new(Front::new(engine, bus, key)) }
     }
 
@@ -90,6 +107,28 @@ impl Mcp {
         request: http::Request<Bytes>,
     ) -> http::Response<McpBody> {
         self.front.handle(principal, request).await
+    }
+
+    /// A client on a connection of its own, without HTTP: every message that it
+    /// says is one for [`Connection::accept`], and what is said to it comes from
+    /// the stream, in whole lines of JSON. The stream ends when the connection is
+    /// dropped, or the daemon closes.
+    ///
+    /// # Errors
+    /// If the system has no random bytes.
+    pub fn connect(
+        &self,
+        principal: Principal,
+    ) -> Result<(Connection, impl Stream<Item = Bytes> + Send + 'static + use<>), getrandom::Error>
+    {
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce)?;
+        Ok(Connection::open(&self.front, Arc::new(principal), nonce, frames::Form::Lines))
+    }
+
+    /// Whether the HTTP+SSE transport of 2024-11-05 is served, from now on.
+    pub fn set_legacy_sse(&self, on: bool) {
+        self.front.set_legacy_sse(on);
     }
 
     /// Ends all open streams, and the waits that calls are in.

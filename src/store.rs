@@ -204,7 +204,8 @@ impl Store {
         let (path, report) = (opened.path.clone(), opened.report.clone());
         let slots = Arc::new(Slots::default());
         let (shared, writer) = writer::start(opened, options, hook, Arc::clone(&slots))?;
-        let readers = Arc::new(Readers::start(&path, &slots, writer)?);
+        let readers = Readers::start(&path, &slots, writer, shared.state_of_writer())?;
+        let readers = Arc::new(readers);
         Ok((Self { shared: Arc::new(shared), readers }, report))
     }
 

@@ -59,13 +59,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 impl Up {
     pub async fn handle(self, cx: &Cx) -> Outcome {
         let client = cx.client.clone().with_patience(PATIENCE);
-        let verb = match client.healthz().await {
-            Ok(_) => "is already running",
-            Err(ClientError::NotRunning | ClientError::Impostor { .. }) => {
-                start(cx, &client, self.config).await?
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let verb = find_or_start(cx, &client, self.config).await?;
         let status: FleetStatus = cx.client.call_tool("fleet_status", &NoArguments {}).await?;
         cx.out.print(&format!("fleetd {verb} (pid {}) at {}", status.pid, status.url))?;
         cx.out.print(&next_steps(|text| cx.out.styled(Style::Bold, text)))?;
@@ -116,6 +110,52 @@ fn farewell(running: Option<u64>) -> String {
     }
 }
 
+/// Finds the daemon, or starts one. Returns what to say of it.
+async fn find_or_start(
+    cx: &Cx,
+    client: &Client,
+    config: Option<PathBuf>,
+) -> anyhow::Result<&'static str> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let outcome = match look(client).await {
+            Ok(_) => Ok("is already running"),
+            Err(ClientError::NotRunning | ClientError::Impostor { .. }) => {
+                start(cx, client, config.clone()).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        match outcome {
+            // The lock of one that is just dying goes last.
+            Err(error) if is_taken(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_taken(error: &anyhow::Error) -> bool {
+    let end = error.downcast_ref::<launch::End>();
+    end.is_some_and(|end| end.status == launch::ALREADY_RUNNING)
+}
+
+/// Looks for the daemon. One that was just killed still has its sockets open
+/// and cuts whoever comes by them: it is looked for until it is gone.
+async fn look(client: &Client) -> Result<Daemon, ClientError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match client.healthz().await {
+            Err(ClientError::Cut(_) | ClientError::Ended | ClientError::Socket { .. })
+                if Instant::now() < deadline =>
+            {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Starts fleetd and waits until it answers. Returns what to say of it.
 pub async fn start(
     cx: &Cx,
@@ -149,7 +189,7 @@ pub async fn start(
 
 /// Stops the daemon. `None` if there was none, else how many tasks go on, if known.
 async fn stop(cx: &Cx, client: &Client, tasks_too: bool) -> anyhow::Result<Option<Option<u64>>> {
-    let pid = match client.healthz().await {
+    let pid = match look(client).await {
         Ok(Daemon { pid: Some(pid) }) => pid,
         Ok(Daemon { pid: None }) => bail!("cannot tell which process fleetd is"),
         Err(ClientError::NotRunning | ClientError::Impostor { .. }) => return Ok(None),

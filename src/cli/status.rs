@@ -66,8 +66,13 @@ fn rendered(status: &FleetStatus, out: &Output) -> String {
         out.width(),
     );
     let mut text = facts;
-    if !journal.healthy {
-        let alarm = out.styled(Style::Red, "the journal's last write failed; is the disk full?");
+    let alarm = match (journal.full, journal.healthy) {
+        (true, _) => Some("the disk is full: nothing new is stored until there is room"),
+        (false, false) => Some("the journal's last write failed; is the disk sound?"),
+        (false, true) => None,
+    };
+    if let Some(alarm) = alarm {
+        let alarm = out.styled(Style::Red, alarm);
         text.push_str(&format!("\n{alarm}"));
     }
     text.push_str(&format!("\n\n{members}"));

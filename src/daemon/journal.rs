@@ -55,6 +55,7 @@ pub async fn announce(
             "reason": reason,
             "lost_from": lost.map(|lost| lost.from),
             "lost_to": lost.map(|lost| lost.to),
+            "set_aside": report.set_aside,
             "adopted_tasks": recovery.adopted,
             "settled_tasks": recovery.settled,
             "unknown_tasks": recovery.unknown,

@@ -205,7 +205,11 @@ impl Inner {
             let next = RunId::random();
             let dir = self.run_dir(next);
             let (from, to) = (ended.clone(), dir.clone());
-            let prepared = blocking(move || to.prepare(&plan, input_of(&plan, &from))).await;
+            let prepared = blocking(move || {
+                to.prepare(&plan, input_of(&plan, &from))?;
+                if plan.retries > 0 { to.keep() } else { Ok(()) }
+            });
+            let prepared = prepared.await;
             if prepared.is_ok() && self.persist(live.id, Input::Again { next }).await?.is_some() {
                 live.enter(dir);
                 ended.forget_secrets();

@@ -2,7 +2,7 @@
 //!
 //! | file | written by | what |
 //! |---|---|---|
-//! | `plan` | daemon | what is to be run; whole and synced before the task is taken |
+//! | `plan` | daemon | what is to be run; whole before the task is taken |
 //! | `spec` | daemon | the same file under its second name: this link is the fence |
 //! | `pid` | supervisor | who supervises, what it runs, and in which boot |
 //! | `stdin`, `stdin.end` | daemon | bytes for the command, and that no more will come |
@@ -49,15 +49,13 @@ impl RunDir {
     }
 
     /// Makes the directory with its plan and input. It does not permit a start.
-    /// Their names are durable after [`Self::keep`] or [`Self::dispatch`].
+    /// They survive the daemon as they are, and the machine after [`Self::keep`].
     pub fn prepare(&self, plan: &Plan, input: Input<'_>) -> io::Result<()> {
         std::fs::DirBuilder::new().mode(0o700).create(&self.0)?;
         match input {
             Input::None => {}
             Input::Bytes(bytes) => {
-                let mut file = create(&self.file("stdin"))?;
-                file.write_all(bytes)?;
-                file.sync_data()?;
+                create(&self.file("stdin"))?.write_all(bytes)?;
             }
             Input::Of(earlier) => {
                 // Copies, so that the earlier run's clean-up cannot empty them.
@@ -69,13 +67,23 @@ impl RunDir {
                 }
             }
         }
-        let mut file = create(&self.file("plan"))?;
-        write_json(&mut file, plan)?;
-        file.sync_data()
+        write_json(&mut create(&self.file("plan"))?, plan)
     }
 
-    /// Makes what was prepared durable: now a task can wait in it and be found again.
+    /// Makes what was prepared durable, for a run that the next boot may have to
+    /// begin or to repeat. One that begins at once and is not repeated needs only
+    /// its names, which [`Self::dispatch`] sees to: whoever reads its plan reads
+    /// it in this boot.
     pub fn keep(&self) -> io::Result<()> {
+        for name in ["stdin", "plan"] {
+            if let Some(file) = found(File::open(self.file(name)))? {
+                file.sync_data()?;
+            }
+        }
+        self.keep_names()
+    }
+
+    fn keep_names(&self) -> io::Result<()> {
         sync_dir(&self.0)?;
         self.0.parent().map_or(Ok(()), sync_dir)
     }
@@ -86,7 +94,7 @@ impl RunDir {
     /// `AlreadyExists` if the run was started or fenced before.
     pub fn dispatch(&self) -> io::Result<()> {
         std::fs::hard_link(self.file("plan"), self.file("spec"))?;
-        self.keep()
+        self.keep_names()
     }
 
     /// Forbids the start. `true`: the run never began and never will.

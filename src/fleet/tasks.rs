@@ -66,6 +66,7 @@ impl Inner {
     ) -> Result<(Task, Arc<Live>), FleetError> {
         let plan = admit::plan(spec, &self.settings(), self.umask(), order);
         let open_stdin = plan.stdin == StdinKind::Open;
+        let wanted_later = place != Place::Run || plan.retries > 0;
         let dir = self.run_dir(run);
         let (of, stdin) = (dir.clone(), spec.stdin.clone());
         blocking(move || {
@@ -75,26 +76,39 @@ impl Inner {
                 Stdin::Open => RunInput::Bytes(&[]),
             };
             of.prepare(&plan, input)?;
-            // What begins at once is made durable by its dispatch.
-            if place == Place::Run { Ok(()) } else { of.keep() }
+            // A sync costs the caller milliseconds: none that is not needed.
+            if wanted_later { of.keep() } else { Ok(()) }
         })
         .await
         .map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
         let task = new_task(principal, member, spec, run, place);
-        let row = task.clone();
-        self.bus
-            .store()
-            .write(move |tx| {
-                tx.put_task(&row)?;
-                if let Place::Queue(position) = place {
-                    let event = state::queued(&row, position).map_err(StoreError::Event)?;
-                    tx.append(event)?;
-                }
-                Ok::<_, FleetError>(())
-            })
-            .await?;
+        match self.put_new(task.clone(), place).await {
+            // Whether the row is stored is not known. Asking again waits for the
+            // journal to be opened anew; a row without a task would be there for
+            // ever otherwise.
+            Err(FleetError::Store(StoreError::Degraded)) => {
+                self.put_new(task.clone(), place).await?;
+            }
+            stored => stored?,
+        }
         let live = Live::new(task.id, task.project.clone(), open_stdin, dir);
         Ok((task, live))
+    }
+
+    /// Stores the row of a new task; once, however often it is called.
+    async fn put_new(&self, row: Task, place: Place) -> Result<(), FleetError> {
+        let write = self.bus.store().write(move |tx| {
+            if tx.task(row.id)?.is_some() {
+                return Ok(());
+            }
+            tx.put_task(&row)?;
+            if let Place::Queue(position) = place {
+                let event = state::queued(&row, position).map_err(StoreError::Event)?;
+                tx.append(event)?;
+            }
+            Ok::<_, FleetError>(())
+        });
+        write.await
     }
 
     fn set_going(self: &Arc<Self>, live: &Arc<Live>, place: Place, order: u64) {

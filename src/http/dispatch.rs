@@ -263,8 +263,12 @@ async fn mcp(call: Call, caller: Caller, bytes: Bytes) -> Result<Response, Probl
     let mut request = http::Request::new(bytes);
     *request.method_mut() = call.method;
     *request.headers_mut() = call.headers;
+    let address = match call.query.as_str() {
+        "" => call.path,
+        query => format!("{}?{query}", call.path),
+    };
     *request.uri_mut() =
-        call.path.parse().map_err(|_| Problem::invalid("the path cannot be read"))?;
+        address.parse().map_err(|_| Problem::invalid("the address cannot be read"))?;
     let answer = call.context.services.mcp.handle(caller.principal, request).await;
     let (parts, body) = answer.into_parts();
     let mut response = mcp_body(body, caller.until).await;

@@ -62,6 +62,9 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/mcp", READ, Target::Mcp),
     route(Method::GET, "/mcp", READ, Target::Mcp),
     route(Method::DELETE, "/mcp", READ, Target::Mcp),
+    // The transport of 2024-11-05, which clients still fall back to.
+    route(Method::GET, "/sse", READ, Target::Mcp),
+    route(Method::POST, "/messages", READ, Target::Mcp),
 ];
 
 /// What a method and a path lead to.

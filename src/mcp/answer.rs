@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::McpBody;
 use super::engine::Said;
-use super::frames;
+use super::frames::{self, Form};
 use super::headers::Accept;
 use super::push::KEEP_ALIVE;
 use super::refusal::{code, empty_response, json_response};
@@ -179,11 +179,10 @@ fn streamed(calls: Calls, early: Vec<Bytes>) -> Response<McpBody> {
     let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let streaming = Streaming { calls, early, opened: false, keep_alive };
-    let frames = stream::unfold(streaming, |mut streaming| async move {
+    stream_response(stream::unfold(streaming, |mut streaming| async move {
         let bytes = streaming.next().await?;
-        Some((Ok::<_, Infallible>(Frame::data(bytes)), streaming))
-    });
-    stream_response(StreamBody::new(frames).boxed_unsync())
+        Some((bytes, streaming))
+    }))
 }
 
 impl Streaming {
@@ -192,7 +191,7 @@ impl Streaming {
             self.opened = true;
             let mut out = Vec::from(frames::OPEN);
             for message in self.early.drain(..) {
-                frames::push_message(&mut out, &message);
+                frames::push_message(&mut out, Form::Plain, &message);
             }
             return Some(out.into());
         }
@@ -203,15 +202,19 @@ impl Streaming {
         };
         let (Said::Notification(body) | Said::Reply { body, .. }) = said;
         let mut out = Vec::with_capacity(body.len() + 32);
-        frames::push_message(&mut out, &body);
+        frames::push_message(&mut out, Form::Plain, &body);
         self.keep_alive.reset();
         Some(out.into())
     }
 }
 
 /// An answer that is a stream of server-sent events.
-pub fn stream_response(body: McpBody) -> Response<McpBody> {
-    let mut response = Response::new(body);
+pub fn stream_response<S>(bytes: S) -> Response<McpBody>
+where
+    S: Stream<Item = Bytes> + Send + 'static,
+{
+    let frames = bytes.map(|bytes| Ok::<_, Infallible>(Frame::data(bytes)));
+    let mut response = Response::new(StreamBody::new(frames).boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use rmcp::RoleServer;
 use rmcp::model::{
     ClientCapabilities, ClientJsonRpcMessage, GetExtensions, Implementation,
@@ -17,9 +18,13 @@ use rmcp::transport::OneshotTransport;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::answer::Sayings;
+use super::asking::Asking;
+use super::guest::{self, Guest};
 use super::handler::Handler;
 use super::refusal::{Refusal, code};
 use super::revision::Revision;
+use super::session::Nonce;
 use super::tools::{Call, Deps, Tools};
 
 /// What the server says.
@@ -35,19 +40,41 @@ pub enum Said {
 #[derive(Clone)]
 pub struct Engine {
     handler: Handler,
+    guest: Option<Arc<dyn Guest>>,
+    asking: Arc<Asking>,
 }
 
 /// A request under way. Dropping it cancels what waits; a task goes on.
 pub struct Exchange {
-    said: mpsc::Receiver<ServerJsonRpcMessage>,
+    by: By,
     over: bool,
-    _service: RunningService<RoleServer, Handler>,
+}
+
+/// Who serves it.
+enum By {
+    Ours {
+        said: mpsc::Receiver<ServerJsonRpcMessage>,
+        _service: RunningService<RoleServer, Handler>,
+        /// Adds to the result, which is that of a method of this name.
+        amend: Option<(Arc<dyn Guest>, String, bool)>,
+    },
+    Guest(Sayings),
 }
 
 impl Engine {
-    pub fn new(deps: Deps) -> Self {
+    pub fn new(deps: Deps, guest: Option<Arc<dyn Guest>>) -> Self {
         let handler = Handler { deps: Arc::new(deps), tools: Arc::new(Tools::new()) };
-        Self { handler }
+        Self { handler, guest, asking: Arc::default() }
+    }
+
+    /// Who else serves here.
+    pub fn guest(&self) -> Option<&Arc<dyn Guest>> {
+        self.guest.as_ref()
+    }
+
+    /// Takes the answer to a question that a call asked.
+    pub fn answered(&self, session: Nonce, response: &Value) {
+        self.asking.answer(session, response);
     }
 
     pub fn deps(&self) -> &Arc<Deps> {
@@ -64,6 +91,16 @@ impl Engine {
         revision: Revision,
         call: Call,
     ) -> Result<Exchange, Refusal> {
+        let guest = self.guest.as_ref();
+        if let Some(guest) = guest.filter(|guest| guest.claims(&request)) {
+            let modern = revision.is_modern();
+            let said = guest::serve(&**guest, request, modern, call.session, &self.asking);
+            return Ok(Exchange { by: By::Guest(said), over: false });
+        }
+        let amend = guest.map(|guest| {
+            let method = request.get("method").and_then(Value::as_str).unwrap_or_default();
+            (Arc::clone(guest), method.to_owned(), revision.is_modern())
+        });
         let id = request.get("id").cloned();
         let cancel = call.cancel.token.clone();
         let message = match serde_json::from_value(request) {
@@ -84,7 +121,7 @@ impl Engine {
         )
         .with_protocol_version(version(revision));
         let service = serve_directly_with_ct(self.handler.clone(), transport, Some(peer), cancel);
-        Ok(Exchange { said, over: false, _service: service })
+        Ok(Exchange { by: By::Ours { said, _service: service, amend }, over: false })
     }
 }
 
@@ -94,21 +131,32 @@ impl Exchange {
         if self.over {
             return None;
         }
-        let message = self.said.recv().await?;
-        let error = match &message {
-            JsonRpcMessage::Response(_) => Some(None),
-            JsonRpcMessage::Error(error) => Some(Some(i64::from(error.error.code.0))),
-            JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => None,
-        };
-        let body = encode(&message);
-        Some(match error {
-            None => Said::Notification(body),
-            Some(error) => {
-                self.over = true;
-                Said::Reply { body, error }
+        let said = match &mut self.by {
+            By::Guest(said) => said.next().await?,
+            By::Ours { said, amend, .. } => {
+                let said = read(&said.recv().await?);
+                match amend {
+                    Some((guest, method, modern)) => {
+                        guest::amended(&**guest, method, *modern, said)
+                    }
+                    None => said,
+                }
             }
-        })
+        };
+        self.over = matches!(said, Said::Reply { .. });
+        Some(said)
     }
+}
+
+fn read(message: &ServerJsonRpcMessage) -> Said {
+    let error = match message {
+        JsonRpcMessage::Response(_) => None,
+        JsonRpcMessage::Error(error) => Some(i64::from(error.error.code.0)),
+        JsonRpcMessage::Request(_) | JsonRpcMessage::Notification(_) => {
+            return Said::Notification(encode(message));
+        }
+    };
+    Said::Reply { body: encode(message), error }
 }
 
 /// rmcp's models are plain data, so encoding cannot fail; an error that says so

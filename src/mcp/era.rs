@@ -47,13 +47,36 @@ pub fn classify(message: &Message, headers: &HeaderMap) -> Result<Era, Refusal> 
     ladder(message, headers).map_err(|refusal| refusal.with_id(id))
 }
 
+/// Classifies a message that came without headers (HTTP+SSE, stdio).
+///
+/// # Errors
+/// As [`classify`], but for what headers say.
+pub fn classify_alone(message: &Message) -> Result<Era, Refusal> {
+    if message.kind == Kind::Response {
+        return Ok(Era::Session);
+    }
+    let Some(claim) = message.claim() else {
+        let begins = message.method() == "initialize" && message.kind == Kind::Request;
+        return Ok(if begins { Era::Handshake } else { Era::Session });
+    };
+    let revision = claimed(message, claim)?;
+    match message.kind {
+        // In this era too, a notification may cancel what goes on here.
+        Kind::Notification => Ok(Era::Session),
+        _ if revision.is_modern() && REMOVED.contains(&message.method()) => {
+            Err(Refusal::unknown_method(message.method()))
+        }
+        _ => Ok(Era::Modern(revision)),
+    }
+}
+
 fn ladder(message: &Message, headers: &HeaderMap) -> Result<Era, Refusal> {
     let header = headers::one(headers, &headers::VERSION)?;
     if message.kind == Kind::Response {
         return Ok(Era::Session);
     }
     if let Some(claim) = message.claim() {
-        return claimed(message, claim, header, headers);
+        return with_headers(message, claim, header, headers);
     }
     if message.method() == "initialize" && message.kind == Kind::Request {
         return Ok(Era::Handshake);
@@ -69,27 +92,23 @@ fn ladder(message: &Message, headers: &HeaderMap) -> Result<Era, Refusal> {
     }
 }
 
-fn claimed(
+fn with_headers(
     message: &Message,
     claim: &Value,
     header: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<Era, Refusal> {
-    let Some(claim) = claim.as_str() else {
-        return Err(Refusal::invalid_params(format!("'{META_VERSION}' has to be a string")));
-    };
-    match header {
-        Some(header) if header == claim => {}
-        Some(_) => return Err(differs("mcp-protocol-version", META_VERSION)),
-        None => return Err(Refusal::mismatch("header mcp-protocol-version is missing")),
+    match (header, claim.as_str()) {
+        (Some(header), Some(claim)) if header == claim => {}
+        (Some(_), Some(_)) => return Err(differs("mcp-protocol-version", META_VERSION)),
+        (None, Some(_)) => {
+            return Err(Refusal::mismatch("header mcp-protocol-version is missing"));
+        }
+        (_, None) => {}
     }
-    let revision = Revision::parse(claim).ok_or_else(|| Refusal::unsupported_version(claim))?;
+    let revision = claimed(message, claim)?;
     if message.kind == Kind::Notification {
         return Ok(Era::Dropped);
-    }
-    if !message.meta(META_CAPABILITIES).is_some_and(Value::is_object) {
-        let problem = format!("params._meta lacks '{META_CAPABILITIES}', an object");
-        return Err(Refusal::invalid_params(problem));
     }
     if revision.is_modern() {
         check_headers(message, headers)?;
@@ -98,6 +117,20 @@ fn claimed(
         }
     }
     Ok(Era::Modern(revision))
+}
+
+/// The revision that a message claims, which a request does in full or not at all.
+fn claimed(message: &Message, claim: &Value) -> Result<Revision, Refusal> {
+    let Some(claim) = claim.as_str() else {
+        return Err(Refusal::invalid_params(format!("'{META_VERSION}' has to be a string")));
+    };
+    let revision = Revision::parse(claim).ok_or_else(|| Refusal::unsupported_version(claim))?;
+    let declared = message.meta(META_CAPABILITIES).is_some_and(Value::is_object);
+    if message.kind == Kind::Request && !declared {
+        let problem = format!("params._meta lacks '{META_CAPABILITIES}', an object");
+        return Err(Refusal::invalid_params(problem));
+    }
+    Ok(revision)
 }
 
 /// The body again, in headers, for what stands between (2026-07-28, transports).

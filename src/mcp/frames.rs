@@ -17,24 +17,45 @@ pub const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 /// The first bytes of every stream, so that a client sees it open at once.
 pub const OPEN: &[u8] = b": open\n";
 
+/// How messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Server-sent events with ids, from which a broken stream is resumed.
+    Resumable,
+    /// Server-sent events without ids: 2024-11-05, and `subscriptions/listen`.
+    Plain,
+    /// One line of JSON each (stdio).
+    Lines,
+}
+
 /// Appends a JSON-RPC message without an id.
-pub fn push_message(out: &mut Vec<u8>, message: &[u8]) {
-    out.extend_from_slice(b"event: message\ndata: ");
+pub fn push_message(out: &mut Vec<u8>, form: Form, message: &[u8]) {
+    out.extend_from_slice(form.head());
     out.extend_from_slice(message);
-    out.extend_from_slice(b"\n\n");
+    out.extend_from_slice(form.tail());
 }
 
 /// Appends an event of the journal as `notifications/message` (2025-11-25,
 /// logging): `logger` is the topic, `data` the CloudEvent.
-pub fn push_log(out: &mut Vec<u8>, cursor: Cursor, level: Severity, topic: &str, body: &[u8]) {
-    push_id(out, cursor);
-    push_signal(out, level, topic, body);
+pub fn push_log(
+    out: &mut Vec<u8>,
+    form: Form,
+    cursor: Cursor,
+    level: Severity,
+    topic: &str,
+    body: &[u8],
+) {
+    if form == Form::Resumable {
+        push_id(out, cursor);
+    }
+    push_signal(out, form, level, topic, body);
 }
 
 /// Appends what passes as `notifications/message`: without id, never replayed.
-pub fn push_signal(out: &mut Vec<u8>, level: Severity, topic: &str, body: &[u8]) {
+pub fn push_signal(out: &mut Vec<u8>, form: Form, level: Severity, topic: &str, body: &[u8]) {
+    out.extend_from_slice(form.head());
     out.extend_from_slice(
-        b"event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"",
+        b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"",
     );
     out.extend_from_slice(level.as_str().as_bytes());
     out.extend_from_slice(b"\",\"logger\":\"");
@@ -42,7 +63,8 @@ pub fn push_signal(out: &mut Vec<u8>, level: Severity, topic: &str, body: &[u8])
     out.extend_from_slice(topic.as_bytes());
     out.extend_from_slice(b"\",\"data\":");
     out.extend_from_slice(body);
-    out.extend_from_slice(b"}}\n\n");
+    out.extend_from_slice(b"}}");
+    out.extend_from_slice(form.tail());
 }
 
 /// `notifications/resources/updated`. Without an id when framed: it is derived
@@ -72,7 +94,7 @@ pub fn push_bookmark(out: &mut Vec<u8>, cursor: Cursor) {
 /// Appends a message of an answer's log.
 pub fn push_reply(out: &mut Vec<u8>, stream: u64, seq: u64, message: &[u8]) {
     out.extend_from_slice(format!("id: p{stream:x}:{seq}\n").as_bytes());
-    push_message(out, message);
+    push_message(out, Form::Resumable, message);
 }
 
 /// Appends the priming event of an answer: from here on it can be resumed.
@@ -95,6 +117,32 @@ pub fn parse_id(id: &str) -> Option<Cursor> {
         None => place,
     };
     place.parse().ok()
+}
+
+impl Form {
+    fn head(self) -> &'static [u8] {
+        match self {
+            Self::Resumable | Self::Plain => b"event: message\ndata: ",
+            Self::Lines => b"",
+        }
+    }
+
+    fn tail(self) -> &'static [u8] {
+        match self {
+            Self::Resumable | Self::Plain => b"\n\n",
+            Self::Lines => b"\n",
+        }
+    }
+
+    /// The first bytes of a stream.
+    pub fn open(self) -> &'static [u8] {
+        if self == Self::Lines { b"" } else { OPEN }
+    }
+
+    /// What shows that a stream lives.
+    pub fn keep_alive(self) -> &'static [u8] {
+        if self == Self::Lines { b"" } else { KEEP_ALIVE }
+    }
 }
 
 fn push_id(out: &mut Vec<u8>, cursor: Cursor) {
@@ -120,7 +168,7 @@ mod tests {
     #[test]
     fn an_event_is_a_log_message() {
         let mut out = Vec::new();
-        push_log(&mut out, AT, Severity::Notice, "task.failed", br#"{"n":1}"#);
+        push_log(&mut out, Form::Resumable, AT, Severity::Notice, "task.failed", br#"{"n":1}"#);
         let text = String::from_utf8(out).unwrap();
         let data = text.strip_prefix("id: g-00000007:17\nevent: message\ndata: ").unwrap();
         let message: serde_json::Value = serde_json::from_str(data).unwrap();

@@ -1,12 +1,15 @@
 //! The front: from an HTTP request to the engine, and back.
 
 mod batch;
+mod connection;
 mod listen;
 mod saying;
 mod settings;
+mod sse;
 mod stream;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -32,6 +35,9 @@ use super::tools::Call;
 use crate::bus::Bus;
 use crate::model::Principal;
 use saying::Saying;
+use sse::Connections;
+
+pub use connection::Connection;
 
 /// Requests with calls under way, and streams open, at once. Beyond it the next
 /// one is refused and may try again; those that are served are not disturbed.
@@ -49,6 +55,9 @@ pub struct Front {
     closing: CancellationToken,
     detached: TaskTracker,
     replies: Arc<Replies>,
+    connections: Arc<Connections>,
+    /// Serve HTTP+SSE (2024-11-05) as well.
+    legacy_sse: AtomicBool,
 }
 
 /// A request as far as its headers tell.
@@ -69,6 +78,8 @@ impl Front {
             closing: CancellationToken::new(),
             detached: TaskTracker::new(),
             replies: Arc::new(Replies::new(seed())),
+            connections: Arc::default(),
+            legacy_sse: AtomicBool::new(true),
         }
     }
 
@@ -78,13 +89,29 @@ impl Front {
         self.detached.close();
     }
 
-    pub async fn handle(&self, principal: Principal, request: Request<Bytes>) -> Response<McpBody> {
+    /// Whether HTTP+SSE is served; open connections go on.
+    pub fn set_legacy_sse(&self, on: bool) {
+        self.legacy_sse.store(on, Ordering::Relaxed);
+    }
+
+    pub async fn handle(
+        self: &Arc<Self>,
+        principal: Principal,
+        request: Request<Bytes>,
+    ) -> Response<McpBody> {
         let (parts, body) = request.into_parts();
         let caller = Caller { principal: Arc::new(principal), headers: &parts.headers };
-        let answer = match parts.method {
-            Method::POST => self.post(&caller, &body).await,
-            Method::GET => self.get(&caller),
-            Method::DELETE => self.delete(&caller),
+        let legacy = self.legacy_sse.load(Ordering::Relaxed);
+        let answer = match (parts.method, parts.uri.path()) {
+            (Method::GET, "/sse") if legacy => self.sse(&caller),
+            (Method::POST, "/messages") if legacy => {
+                self.posted(&caller, parts.uri.query().unwrap_or_default(), &body).await
+            }
+            (_, "/sse" | "/messages") => Err(no_transport()),
+            (Method::POST, _) => self.post(&caller, &body).await,
+            (Method::GET, _) if legacy && is_bare(&parts.headers) => self.sse(&caller),
+            (Method::GET, _) => self.get(&caller),
+            (Method::DELETE, _) => self.delete(&caller),
             _ => Err(not_allowed("use POST, GET or DELETE")),
         };
         answer.unwrap_or_else(Refusal::into_response)
@@ -149,14 +176,7 @@ impl Front {
         let revision = Revision::negotiate(asked);
         let patience = Patience::of_client(message.client_name());
         let principal = &caller.principal.id;
-        let (_, id) = self.key.mint(principal, revision, patience).map_err(|error| {
-            tracing::error!(%error, "no random bytes for a session id");
-            Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                code::INTERNAL,
-                "no session can begin now",
-            )
-        })?;
+        let (_, id) = self.key.mint(principal, revision, patience).map_err(unavailable)?;
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();
         let call = call(caller, patience, Arc::default(), &hurry);
@@ -203,6 +223,9 @@ impl Front {
     }
 
     fn notified(&self, session: McpSession, message: &Message) {
+        if message.kind == Kind::Response {
+            return self.engine.answered(session.nonce, &message.value);
+        }
         if message.method() == "notifications/cancelled"
             && let Some(id) = message.param("requestId")
         {
@@ -219,7 +242,8 @@ impl Front {
     ) -> Result<Sayings, Refusal> {
         let entry = message.id().map(|id| self.sessions.enter(session.nonce, id));
         let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
-        let call = call(caller, session.patience, cancel, hurry);
+        let mut call = call(caller, session.patience, cancel, hurry);
+        call.session = Some(session.nonce);
         self.serve(message.value, session.revision, call, entry)
     }
 
@@ -277,13 +301,33 @@ fn call(
     cancel: Arc<Cancel>,
     hurry: &CancellationToken,
 ) -> Call {
-    Call { principal: Arc::clone(&caller.principal), patience, cancel, hurry: hurry.clone() }
+    let (principal, hurry) = (Arc::clone(&caller.principal), hurry.clone());
+    Call { principal, patience, cancel, hurry, session: None }
 }
 
 /// Where the numbers of answers begin: somewhere else after each start, so that
 /// an id from before it names nothing. Without random bytes, at the beginning.
 fn seed() -> u64 {
     getrandom::u64().map_or(1, |seed| seed >> 1)
+}
+
+/// A `GET` by a client that knows no sessions. Every client since 2025-03-26 was
+/// given one, and says which revision it speaks; who says neither fell back to
+/// HTTP+SSE on the address it was configured with (2025-03-26, transports).
+fn is_bare(headers: &HeaderMap) -> bool {
+    ![headers::SESSION, headers::VERSION, headers::LAST_EVENT_ID]
+        .iter()
+        .any(|name| headers.contains_key(name))
+}
+
+fn no_transport() -> Refusal {
+    let problem = "the HTTP+SSE transport is switched off; post to /mcp";
+    Refusal::new(StatusCode::NOT_FOUND, code::INVALID_REQUEST, problem)
+}
+
+fn unavailable(error: getrandom::Error) -> Refusal {
+    tracing::error!(%error, "no random bytes for a session id");
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, "no session can begin now")
 }
 
 fn no_session() -> Refusal {

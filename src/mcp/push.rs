@@ -7,20 +7,16 @@
 //! ends when a newer opens, since a client that reconnects often leaves a dead
 //! connection behind, and two live ones would have to share.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream;
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
+use futures_util::{Stream, stream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::McpBody;
-use super::frames;
+use super::frames::{self, Form};
 use super::resources::{Uri, Watching};
 use super::revision::Revision;
 use super::sessions::{Control, Level};
@@ -39,6 +35,7 @@ pub struct Push {
     pub number: u64,
     pub control: watch::Receiver<Control>,
     pub closing: CancellationToken,
+    pub form: Form,
     /// Counts the stream while it is open.
     pub _permit: OwnedSemaphorePermit,
 }
@@ -72,7 +69,10 @@ impl Push {
     ///
     /// # Errors
     /// [`BusError::Future`] if `last` lies after the newest event.
-    pub fn open(self, last: Option<Cursor>) -> Result<McpBody, BusError> {
+    pub fn open(
+        self,
+        last: Option<Cursor>,
+    ) -> Result<impl Stream<Item = Bytes> + Send + 'static, BusError> {
         // Only looked at: a change since the stream got its number is still obeyed.
         let control = self.control.borrow().clone();
         let level = control.level;
@@ -82,8 +82,8 @@ impl Push {
         let watching = self.watch(&control.watched, place)?;
         // A resumed reader knows its place; it may even lie in another epoch.
         let told = last.unwrap_or_else(|| subscription.cursor());
-        let mut first = Vec::from(frames::OPEN);
-        if last.is_none() && self.revision >= Revision::V2025_11_25 {
+        let mut first = Vec::from(self.form.open());
+        if last.is_none() && self.has_bookmarks() {
             frames::push_priming(&mut first, told, self.number);
         }
         let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
@@ -101,11 +101,15 @@ impl Push {
             resuming,
             first,
         };
-        let frames = stream::unfold(running, |mut running| async move {
+        Ok(stream::unfold(running, |mut running| async move {
             let bytes = running.next().await?;
-            Some((Ok::<_, Infallible>(Frame::data(bytes)), running))
-        });
-        Ok(StreamBody::new(frames).boxed_unsync())
+            Some((bytes, running))
+        }))
+    }
+
+    /// Before 2025-11-25 clients take an id with empty data for a message.
+    fn has_bookmarks(&self) -> bool {
+        self.form == Form::Resumable && self.revision >= Revision::V2025_11_25
     }
 
     fn subscribe(&self, level: Level, start: Start) -> Result<Subscription, BusError> {
@@ -127,7 +131,7 @@ impl Push {
 impl Running {
     /// The next bytes; `None` when the stream is over.
     async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.take() {
+        if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
             return Some(first);
         }
         loop {
@@ -158,7 +162,7 @@ impl Running {
                 Turn::Updated(uris) => {
                     let mut out = Vec::new();
                     for uri in uris {
-                        frames::push_message(&mut out, &frames::updated(&uri));
+                        frames::push_message(&mut out, self.push.form, &frames::updated(&uri));
                     }
                     out
                 }
@@ -204,10 +208,9 @@ impl Running {
     }
 
     fn keep_alive(&mut self) -> Vec<u8> {
-        let mut out = Vec::from(frames::KEEP_ALIVE);
+        let mut out = Vec::from(self.push.form.keep_alive());
         let at = self.subscription.cursor();
-        // Before 2025-11-25 clients take an id with empty data for a message.
-        if at != self.told && self.push.revision >= Revision::V2025_11_25 {
+        if at != self.told && self.push.has_bookmarks() {
             frames::push_bookmark(&mut out, at);
             self.told = at;
             self.resuming = false;
@@ -216,7 +219,7 @@ impl Running {
     }
 
     fn encode(&mut self, delivery: &Delivery) -> Vec<u8> {
-        let mut out = Vec::new();
+        let (mut out, form) = (Vec::new(), self.push.form);
         self.resuming &= matches!(delivery, Delivery::Signals(_));
         match delivery {
             Delivery::Events(chunk) => {
@@ -224,7 +227,7 @@ impl Running {
                     self.told = event.cursor;
                     if self.level != Level::Nothing {
                         let (level, topic) = (event.severity, event.topic);
-                        frames::push_log(&mut out, event.cursor, level, topic, &event.body);
+                        frames::push_log(&mut out, form, event.cursor, level, topic, &event.body);
                     }
                 }
             }
@@ -232,7 +235,7 @@ impl Running {
             Delivery::Signals(signals) => {
                 for signal in signals {
                     let (topic, body) = (signal.topic(), signal.body());
-                    frames::push_signal(&mut out, Severity::Debug, topic, &body);
+                    frames::push_signal(&mut out, form, Severity::Debug, topic, &body);
                 }
             }
         }
@@ -248,7 +251,7 @@ impl Running {
             "meaning": "events between these cursors are no longer held",
         });
         let body = body.to_string();
-        frames::push_log(out, gap.to, Severity::Warning, "gap", body.as_bytes());
+        frames::push_log(out, self.push.form, gap.to, Severity::Warning, "gap", body.as_bytes());
         self.told = gap.to;
     }
 }

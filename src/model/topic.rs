@@ -91,6 +91,7 @@ pub const TOPICS: &[TopicSpec] = &[
             ("reason", "unclean_stop or store_regressed"),
             ("lost_from", "first position that is no longer there, or null"),
             ("lost_to", "last position that is no longer there, or null"),
+            ("set_aside", "where the remains of an earlier journal are kept, or null"),
             ("adopted_tasks", "tasks found running and watched again"),
             ("settled_tasks", "tasks whose end was found and told"),
             ("unknown_tasks", "tasks whose end cannot be known"),

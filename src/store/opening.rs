@@ -12,6 +12,7 @@ use super::highwater::{HighWater, Mark};
 use super::journal::JournalState;
 use super::lineage::{begin, check_tail, earlier_epochs, settle_epoch};
 use super::quarantine::{beside, set_aside};
+use super::space::Space;
 use super::{OpenReport, StoreError, StoreOptions};
 use crate::model::Epoch;
 
@@ -31,14 +32,27 @@ pub struct Opened {
 /// # Errors
 /// As [`super::Store::open`].
 pub fn open(options: &StoreOptions) -> Result<Opened, StoreError> {
-    let path = database_path(&options.dir);
+    // SQLite's NOFOLLOW refuses a link anywhere in the path. A HOME that lies
+    // behind one is the user's own affair; the last name still may not be one.
+    let dir = fs::canonicalize(&options.dir)
+        .map_err(|source| StoreError::Io { path: options.dir.clone(), source })?;
+    let path = database_path(&dir);
     refuse_newer(&path)?;
     let mark_path = options.dir.join("journal.mark");
-    let high = HighWater::open(&mark_path)
-        .map_err(|source| StoreError::Io { path: mark_path.clone(), source })?;
-    let set_aside_remains = keep_remains(&path, high.read().as_ref())?;
+    let high = || {
+        HighWater::open(&mark_path)
+            .map_err(|source| StoreError::Io { path: mark_path.clone(), source })
+    };
+    let set_aside_remains = keep_remains(&path, high()?.read().as_ref())?;
     create(&path)?;
-    settle(options, path.clone(), high)
+    settle(options, path.clone(), high()?)
+        .or_else(|error| {
+            // The disk was filled while nobody was here: the reserve is for this.
+            if !Space::new(&options.dir).gives_back_for_lack_of_room() {
+                return Err(error);
+            }
+            settle(options, path.clone(), high()?)
+        })
         .map(|mut opened| {
             opened.report.set_aside = set_aside_remains;
             opened

@@ -31,7 +31,7 @@ pub fn set_aside(database: &Path) -> Result<PathBuf, StoreError> {
         }
     }
     // The move has to survive a power cut before a new journal begins in its place.
-    for path in [dir.as_path(), parent] {
+    for path in [dir.as_path(), &parent.join("quarantine"), parent] {
         File::open(path)
             .and_then(|dir| dir.sync_all())
             .map_err(|source| StoreError::Io { path: path.to_owned(), source })?;

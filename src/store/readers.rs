@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +13,7 @@ use super::database::open_reader;
 use super::fault::{Kind, copy_of};
 use super::journal::{EventRow, scan};
 use super::shared::Message;
+use super::state::State;
 
 /// Two: a long replay must not make a short question wait, and more would only
 /// queue for the same two cores and page cache.
@@ -62,19 +63,29 @@ impl Snapshot<'_> {
 pub struct Slots([Mutex<Option<Connection>>; THREADS]);
 
 impl Slots {
-    /// Closes every connection, after the query that it is busy with.
-    pub fn close(&self) {
-        for slot in &self.0 {
-            slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-        }
+    /// Waits for the queries under way. Nobody begins another as long as what
+    /// is returned is held.
+    pub fn hold(&self) -> Held<'_> {
+        self.0.each_ref().map(|slot| slot.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same, and closes every connection.
+    pub fn close(&self) -> Held<'_> {
+        let mut held = self.hold();
+        held.iter_mut().for_each(|slot| drop(slot.take()));
+        held
     }
 }
+
+/// The places while nobody reads.
+pub type Held<'a> = [MutexGuard<'a, Option<Connection>>; THREADS];
 
 /// The pool's sending side. Its threads end with it.
 pub struct Readers {
     queries: mpsc::Sender<Query>,
     /// Weak: a reader does not keep the writer alive.
     writer: mpsc::WeakSender<Message>,
+    state: Arc<State>,
 }
 
 impl Readers {
@@ -82,6 +93,7 @@ impl Readers {
         path: &Path,
         slots: &Arc<Slots>,
         writer: mpsc::WeakSender<Message>,
+        state: Arc<State>,
     ) -> Result<Self, StoreError> {
         let (queries, waiting) = mpsc::channel(WAITING);
         let waiting = Arc::new(Mutex::new(waiting));
@@ -93,7 +105,7 @@ impl Readers {
                 .spawn(move || serve(&path, &slots.0[number], &waiting))
                 .map_err(|source| StoreError::Io { path: PathBuf::from("(thread)"), source })?;
         }
-        Ok(Self { queries, writer })
+        Ok(Self { queries, writer, state })
     }
 
     pub async fn read<T, F>(&self, query: F) -> Result<T, StoreError>
@@ -117,14 +129,25 @@ impl Readers {
             let _ = reply.send(result);
         });
         self.queries.send(job).await.map_err(|_| StoreError::Closed)?;
-        let result = answer.await.map_err(|_| StoreError::Closed)?;
-        if let Err(StoreError::Sql(error)) = &result
-            && Kind::of(error) == Kind::Damaged
-            && let Some(writer) = self.writer.upgrade()
-        {
-            let _ = writer.send(Message::Damaged(copy_of(error))).await;
+        match answer.await.map_err(|_| StoreError::Closed)? {
+            Err(StoreError::Sql(error)) if Kind::of(&error) == Kind::Damaged => {
+                Err(self.damaged(error).await)
+            }
+            result => result,
         }
-        result
+    }
+
+    /// Tells the writer and waits for what becomes of the database, so that
+    /// whoever asked learns where the damaged files are.
+    async fn damaged(&self, error: rusqlite::Error) -> StoreError {
+        let Some(writer) = self.writer.upgrade() else { return error.into() };
+        let _ = writer.send(Message::Damaged(copy_of(&error))).await;
+        tokio::select! {
+            biased;
+            verdict = self.state.failed() => verdict,
+            // It was closing already and will not look.
+            () = writer.closed() => error.into(),
+        }
     }
 }
 

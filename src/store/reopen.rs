@@ -6,6 +6,7 @@
 //! database is opened anew from what the files hold, copied out of the WAL with
 //! an fsync of its own, read through, and compared with what was acknowledged.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -46,12 +47,17 @@ impl Writer {
     }
 
     fn reopen_verified(&mut self) -> Result<(), StoreError> {
-        self.close_connections();
+        // A reader that came in between would keep alive what the closed
+        // connections shared: the index of the WAL.
+        let slots = Arc::clone(&self.slots);
+        let closed = slots.close();
+        self.close_connection();
         let connection = open_writer(&self.path, self.options.durability)?;
         let (pages, copied) = checkpoint(&connection, "TRUNCATE")?;
         if pages != copied {
             return Err(damage("the write-ahead log could not be copied").into());
         }
+        drop(closed);
         quick_check(&connection)?;
         let found = JournalState::load(&connection)?.map(|(state, _)| state);
         check_tail(&connection, found.as_ref())?;
@@ -108,12 +114,11 @@ impl Writer {
         Flow::On
     }
 
-    /// Closes the writer's connection and everybody else's, leaving the files as they are.
-    pub(super) fn close_connections(&mut self) {
+    /// Closes the writer's connection and the checker's, leaving the files as they are.
+    pub(super) fn close_connection(&mut self) {
         if let Some(checker) = self.checker.take() {
             checker.stop();
         }
-        self.slots.close();
         // A connection to nothing takes its place until there is a new one.
         if let Ok(nothing) = Connection::open_in_memory() {
             let old = std::mem::replace(&mut self.connection, nothing);

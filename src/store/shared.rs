@@ -34,6 +34,11 @@ impl Shared {
         &self.state
     }
 
+    /// The same, for those who outlive a borrow.
+    pub fn state_of_writer(&self) -> Arc<State> {
+        Arc::clone(&self.state)
+    }
+
     pub async fn write<T, E, F>(&self, change: F) -> Result<T, E>
     where
         F: FnOnce(&mut Tx<'_>) -> Result<T, E> + Send + 'static,

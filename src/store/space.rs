@@ -80,6 +80,15 @@ impl Space {
         }
     }
 
+    /// Gives the reserve back if the disk takes nothing. Whether there was one.
+    pub fn gives_back_for_lack_of_room(&mut self) -> bool {
+        let there_was = self.reserve > 0 && self.takes_nothing();
+        if there_was {
+            self.give_back();
+        }
+        there_was
+    }
+
     pub fn is_full(&self) -> bool {
         self.full.is_some()
     }
@@ -92,15 +101,21 @@ impl Space {
         self.full = Some(Full { needed, looked: Instant::now() });
     }
 
-    /// Looks, not too often, whether there is room again. `true` if there is.
-    pub fn recovered(&mut self) -> bool {
+    /// Whether `bytes` fit, and some for what makes room.
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        self.free() >= bytes.saturating_add(LEAST)
+    }
+
+    /// Looks, not too often, whether there is room again, also for what is
+    /// `owed` to the disk already. `true` if there is.
+    pub fn recovered(&mut self, owed: impl FnOnce() -> u64) -> bool {
         let free = self.free();
         let Some(full) = &mut self.full else { return true };
         if full.looked.elapsed() < PATIENCE {
             return false;
         }
         full.looked = Instant::now();
-        if free < full.needed || self.takes_nothing() {
+        if free < full.needed.saturating_add(owed()) || self.takes_nothing() {
             return false;
         }
         self.full = None;

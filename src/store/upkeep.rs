@@ -7,6 +7,7 @@ use super::check::Checker;
 use super::fault::Kind;
 use super::group::execute;
 use super::retention::{CHUNK, drop_unused_cursors, is_due, trim};
+use super::wal::growth;
 use super::writer::{Flow, Writer};
 use crate::model::Timestamp;
 
@@ -24,6 +25,7 @@ impl Writer {
             if self.space.is_full() {
                 self.look_for_room();
             }
+            // Not before the first tick: writing it would hold up the start.
             self.space.prepare();
             self.begin_check();
         }
@@ -59,7 +61,7 @@ impl Writer {
             self.swept = Some(Instant::now());
         }
         self.state.moved(&self.journal);
-        self.wal.committed(&self.connection, &self.high)?;
+        self.look_at_wal()?;
         outcome
     }
 
@@ -103,12 +105,45 @@ impl Writer {
             || self.journal.bytes > keep.bytes.saturating_add(SLACK)
     }
 
-    /// A tick found nobody waiting.
+    /// After a commit: copies what has gathered in the WAL, if it is much.
+    pub(super) fn look_at_wal(&mut self) -> rusqlite::Result<()> {
+        if self.wal.is_due(&self.connection)? && self.finds_room_for_copy() {
+            self.wal.copy(&self.connection, &self.high)?;
+            if self.wal.is_too_long() {
+                let _nobody_reads = self.slots.hold();
+                self.wal.empty(&self.connection, &self.high)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A tick found nobody waiting: a long WAL's room is given back.
     pub(super) fn rest(&mut self) -> Flow {
-        match self.wal.rest(&self.connection, &self.high) {
+        if !self.wal.is_long() || !self.finds_room_for_copy() {
+            return Flow::On;
+        }
+        match self.wal.empty(&self.connection, &self.high) {
             Ok(()) => Flow::On,
             Err(error) => self.upkeep_failed(error, "a checkpoint failed"),
         }
+    }
+
+    /// Whether the WAL may be copied now. If not, the disk is as good as full.
+    fn finds_room_for_copy(&mut self) -> bool {
+        let room = self.has_room_for_copy();
+        if !room && !self.space.is_full() {
+            tracing::error!("the disk is full: the write-ahead log cannot be copied");
+            self.ran_out();
+        }
+        room
+    }
+
+    /// Copying the WAL makes the database larger. That may only be begun if it
+    /// can be finished: half a copy frees nothing, and eats the reserve that is
+    /// there for what makes room.
+    pub(super) fn has_room_for_copy(&self) -> bool {
+        let owed = growth(&self.connection, &self.path);
+        self.space.has_room_for(owed.unwrap_or(0))
     }
 
     /// The first tick comes when the daemon is up: from then on there is time.
@@ -128,6 +163,9 @@ impl Writer {
     pub(super) fn ran_out(&mut self) {
         self.space.ran_out();
         self.state.set_full(true);
+        if !self.has_room_for_copy() {
+            return;
+        }
         if let Err(error) = self.wal.empty(&self.connection, &self.high) {
             tracing::warn!(%error, "no room could be made in the write-ahead log");
         }
@@ -135,7 +173,7 @@ impl Writer {
 
     /// Whether there is room again; adding goes on if so.
     pub(super) fn look_for_room(&mut self) -> bool {
-        let recovered = self.space.recovered();
+        let recovered = self.space.recovered(|| growth(&self.connection, &self.path).unwrap_or(0));
         if recovered {
             self.state.set_full(false);
         }

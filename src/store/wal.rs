@@ -21,6 +21,10 @@ const LOOK: u32 = 16;
 /// long reading or a burst held it up.
 const IDLE_BYTES: u64 = 1024 * 1024;
 
+/// A WAL file longer than this is cut even when much happens: readers that
+/// overlap each other without a pause would let it grow for ever.
+const LONGEST_BYTES: u64 = 32 * 1024 * 1024;
+
 /// The WAL as the writer keeps it.
 #[derive(Debug)]
 pub struct Wal {
@@ -33,41 +37,50 @@ impl Wal {
         Self { file: beside(database, "-wal"), commits: 0 }
     }
 
-    /// After a commit: copies what has gathered if it is much.
+    /// After a commit: whether so much has gathered that it is to be copied.
     ///
     /// # Errors
-    /// If the database cannot be written or synced. Nothing is lost by that:
-    /// what was not copied for certain stays in the WAL.
-    pub fn committed(&mut self, connection: &Connection, high: &HighWater) -> rusqlite::Result<()> {
+    /// If the WAL cannot be read.
+    pub fn is_due(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
         self.commits += 1;
         if self.commits < LOOK {
-            return Ok(());
+            return Ok(false);
         }
         self.commits = 0;
         // Says how many pages there are and does nothing.
         let (pages, copied) = checkpoint(connection, "NOOP")?;
-        if pages - copied >= CHECKPOINT_PAGES {
-            sync_mark(high);
-            checkpoint(connection, "PASSIVE")?;
-        }
-        Ok(())
+        Ok(pages - copied >= CHECKPOINT_PAGES)
     }
 
-    /// When nothing happens: gives a long WAL's room back.
+    /// When nothing happens: whether the WAL is so long that its room is to be
+    /// given back.
+    pub fn is_long(&self) -> bool {
+        self.length() > IDLE_BYTES
+    }
+
+    /// Whether readers have to wait a moment, so that the WAL can begin anew.
+    pub fn is_too_long(&self) -> bool {
+        self.length() > LONGEST_BYTES
+    }
+
+    fn length(&self) -> u64 {
+        fs::metadata(&self.file).map_or(0, |meta| meta.len())
+    }
+
+    /// Copies what nobody reads any more.
     ///
     /// # Errors
-    /// As [`Self::committed`].
-    pub fn rest(&self, connection: &Connection, high: &HighWater) -> rusqlite::Result<()> {
-        if fs::metadata(&self.file).is_ok_and(|meta| meta.len() > IDLE_BYTES) {
-            return self.empty(connection, high);
-        }
-        Ok(())
+    /// If the database cannot be written or synced. Nothing is lost by that:
+    /// what was not copied for certain stays in the WAL.
+    pub fn copy(&self, connection: &Connection, high: &HighWater) -> rusqlite::Result<()> {
+        sync_mark(high);
+        checkpoint(connection, "PASSIVE").map(drop)
     }
 
     /// Copies everything and cuts the file to nothing, if nobody is reading it.
     ///
     /// # Errors
-    /// As [`Self::committed`].
+    /// As [`Self::copy`].
     pub fn empty(&self, connection: &Connection, high: &HighWater) -> rusqlite::Result<()> {
         sync_mark(high);
         // Whoever is reading goes on reading, and nobody waits for that here.
@@ -76,6 +89,13 @@ impl Wal {
         connection.busy_timeout(BUSY)?;
         outcome.map(drop)
     }
+}
+
+/// Bytes that the database file grows by when the WAL is copied into it.
+pub fn growth(connection: &Connection, database: &Path) -> rusqlite::Result<u64> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+    let wanted = pragma("page_count")?.saturating_mul(pragma("page_size")?);
+    Ok(wanted.saturating_sub(fs::metadata(database).map_or(0, |meta| meta.len())))
 }
 
 /// Runs a checkpoint; returns the pages in the WAL and how many of them are copied.

@@ -106,7 +106,6 @@ pub fn start(
 
 impl Writer {
     fn serve(mut self, mut waiting: mpsc::Receiver<Message>) {
-        self.space.prepare();
         let mut group = Vec::with_capacity(GROUP);
         while self.receive(&mut waiting, &mut group) {
             if let Flow::End = self.process(&mut group) {
@@ -196,7 +195,7 @@ impl Writer {
                 for job in jobs {
                     job.finish(Ok(()));
                 }
-                match self.wal.committed(&self.connection, &self.high) {
+                match self.look_at_wal() {
                     Ok(()) => Flow::On,
                     Err(error) => self.upkeep_failed(error, "a checkpoint failed"),
                 }
@@ -277,7 +276,9 @@ impl Writer {
 
     /// The database is not what was written: it is set aside and the store ends.
     pub(super) fn give_up(&mut self, error: rusqlite::Error) -> Flow {
-        self.close_connections();
+        let slots = Arc::clone(&self.slots);
+        let _closed = slots.close();
+        self.close_connection();
         match super::quarantine::set_aside(&self.path) {
             Ok(quarantined) => self.fail(error, Some(quarantined)),
             Err(problem) => {
@@ -301,7 +302,10 @@ impl Writer {
         if let Err(error) = self.journal.save(&self.connection, true) {
             tracing::warn!(%error, "the journal could not be marked as closed");
         }
-        self.slots.close();
+        drop(self.slots.close());
+        if !self.has_room_for_copy() {
+            return tracing::warn!("the disk is full; the next start empties the write-ahead log");
+        }
         if let Err(error) = self.wal.empty(&self.connection, &self.high) {
             tracing::warn!(%error, "the last checkpoint failed; the next start does it");
         }

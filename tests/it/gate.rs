@@ -8,9 +8,10 @@ mod crashpoints;
 mod freeze;
 mod history;
 mod kill9;
-mod ledger;
+pub mod ledger;
 mod once;
 mod powercut;
+mod slowdisk;
 
 /// `whole` when the gates run for themselves, else `tenth`.
 fn size(whole: usize, tenth: usize) -> usize {

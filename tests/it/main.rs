@@ -19,6 +19,7 @@ mod gate;
 mod http;
 mod mcp;
 mod release;
+mod store;
 mod support;
 mod task;
 mod tidy;

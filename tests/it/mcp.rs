@@ -3,7 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod connection;
 mod events;
+mod everyone;
 mod listen;
 mod modern;
 mod refusals;
@@ -13,6 +15,8 @@ mod rig;
 mod schema;
 mod sdk;
 mod sessions;
+mod sse;
+mod stdio;
 mod stream;
 mod tasks;
 mod work;

@@ -1,14 +1,11 @@
 //! An answer that survives its connection: the calls speak into a log, and the
 //! POST's stream, or the one that resumes it, reads from there.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use http::Response;
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -55,12 +52,12 @@ pub fn logged(calls: Calls, early: Vec<Bytes>, detached: Detached) -> Option<Res
         }
         replies.forget(&log);
     });
-    Some(stream_response(body(reader, first, None)))
+    Some(stream_response(read_out(reader, first, None)))
 }
 
 /// A stream that goes on where another one broke.
 pub fn resumed(reader: Reader, permit: OwnedSemaphorePermit) -> Response<McpBody> {
-    stream_response(body(reader, Vec::from(frames::OPEN), Some(permit)))
+    stream_response(read_out(reader, Vec::from(frames::OPEN), Some(permit)))
 }
 
 async fn pump(mut calls: Calls, log: &Log) {
@@ -88,15 +85,18 @@ struct Reading {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-fn body(reader: Reader, first: Vec<u8>, permit: Option<OwnedSemaphorePermit>) -> McpBody {
+fn read_out(
+    reader: Reader,
+    first: Vec<u8>,
+    permit: Option<OwnedSemaphorePermit>,
+) -> impl Stream<Item = Bytes> + Send + 'static {
     let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let reading = Reading { reader, first: Some(first.into()), keep_alive, _permit: permit };
-    let frames = stream::unfold(reading, |mut reading| async move {
+    stream::unfold(reading, |mut reading| async move {
         let bytes = reading.next().await?;
-        Some((Ok::<_, Infallible>(Frame::data(bytes)), reading))
-    });
-    StreamBody::new(frames).boxed_unsync()
+        Some((bytes, reading))
+    })
 }
 
 impl Reading {

@@ -2,19 +2,16 @@
 //! something asked for has changed, and ends with a result when the daemon does.
 //!
 //! Nothing is replayed: a client that comes back listens again and reads again,
-//! by cursor. Our lists of tools, prompts and resources do not change while the
-//! daemon runs, so their notices are not announced and never accepted.
+//! by cursor. fleetd's own lists of tools and resources do not change while it
+//! runs, so their notices are neither announced nor accepted; a guest's may.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, stream};
 use http::{Response, StatusCode};
-use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
 use serde_json::{Map, Value, json};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +19,7 @@ use super::{Caller, Front};
 use crate::bus::{BusError, Start};
 use crate::mcp::McpBody;
 use crate::mcp::answer::stream_response;
-use crate::mcp::frames;
+use crate::mcp::frames::{self, Form};
 use crate::mcp::handler::inlined;
 use crate::mcp::headers::Accept;
 use crate::mcp::message::{META_CAPABILITIES, Message};
@@ -41,7 +38,16 @@ const TASKS: &str = "io.modelcontextprotocol/tasks";
 struct Accepted {
     resources: Vec<String>,
     tasks: Vec<TaskId>,
+    /// Lists whose changes are told; only a guest's change.
+    lists: Vec<&'static str>,
 }
+
+/// Filters of changing lists, and the notifications that they admit.
+const LISTS: [(&str, &str); 3] = [
+    ("toolsListChanged", "notifications/tools/list_changed"),
+    ("promptsListChanged", "notifications/prompts/list_changed"),
+    ("resourcesListChanged", "notifications/resources/list_changed"),
+];
 
 /// A stream of notices.
 struct Listening {
@@ -51,10 +57,13 @@ struct Listening {
     id: Value,
     resources: Watching,
     tasks: Watching,
+    changes: Option<broadcast::Receiver<&'static str>>,
+    lists: Vec<&'static str>,
     /// Said before anything else.
     first: Option<Bytes>,
     keep_alive: Interval,
     closing: CancellationToken,
+    form: Form,
     over: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -73,8 +82,22 @@ impl Front {
             let problem = "this answer is text/event-stream";
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
         }
+        Ok(stream_response(self.listening(caller, message, Form::Plain).await?))
+    }
+
+    /// The stream of notices, as bytes in `form`.
+    pub(super) async fn listening(
+        &self,
+        caller: &Caller<'_>,
+        message: &Message,
+        form: Form,
+    ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let deps = self.engine.deps();
-        let accepted = Accepted::of(deps, &caller.principal, message).await?;
+        let changes = self.engine.guest().map(|guest| guest.changes());
+        let mut accepted = Accepted::of(deps, &caller.principal, message).await?;
+        if changes.is_none() {
+            accepted.lists.clear();
+        }
         let permit = self.permit(&self.streams)?;
         let failed = |error: BusError| {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, error.to_string())
@@ -86,19 +109,21 @@ impl Front {
             id: message.id().cloned().unwrap_or_default(),
             resources: watch(accepted.watched_resources()).map_err(failed)?,
             tasks: watch(accepted.watched_tasks()).map_err(failed)?,
+            changes: changes.filter(|_| !accepted.lists.is_empty()),
+            lists: accepted.lists.clone(),
             first: None,
             keep_alive: tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
             closing: self.closing.clone(),
+            form,
             over: false,
             _permit: permit,
         };
         listening.keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         listening.first = Some(listening.begin(&accepted).await);
-        let frames = stream::unfold(listening, |mut listening| async move {
+        Ok(stream::unfold(listening, |mut listening| async move {
             let bytes = listening.next().await?;
-            Some((Ok::<_, Infallible>(Frame::data(bytes)), listening))
-        });
-        Ok(stream_response(StreamBody::new(frames).boxed_unsync()))
+            Some((bytes, listening))
+        }))
     }
 }
 
@@ -113,12 +138,16 @@ impl Accepted {
         let Some(Value::Object(asked)) = message.param("notifications") else {
             return Err(Refusal::invalid_params("params.notifications has to be an object"));
         };
-        for flag in ["toolsListChanged", "promptsListChanged", "resourcesListChanged"] {
-            if asked.get(flag).is_some_and(|flag| !flag.is_boolean()) {
-                return Err(Refusal::invalid_params(format!("{flag} has to be true or false")));
+        let mut accepted = Self::default();
+        for (flag, _) in LISTS {
+            match asked.get(flag) {
+                None | Some(Value::Bool(false)) => {}
+                Some(Value::Bool(true)) => accepted.lists.push(flag),
+                Some(_) => {
+                    return Err(Refusal::invalid_params(format!("{flag} has to be true or false")));
+                }
             }
         }
-        let mut accepted = Self::default();
         for uri in names(asked, "resourceSubscriptions")? {
             let known = resources::exists(deps, principal, uri).await;
             if known.unwrap_or_default() && !accepted.resources.iter().any(|known| known == uri) {
@@ -139,7 +168,7 @@ impl Accepted {
     }
 
     fn is_empty(&self) -> bool {
-        self.resources.is_empty() && self.tasks.is_empty()
+        self.resources.is_empty() && self.tasks.is_empty() && self.lists.is_empty()
     }
 
     fn watched_resources(&self) -> Vec<(String, Topic)> {
@@ -153,6 +182,9 @@ impl Accepted {
 
     fn to_json(&self) -> Value {
         let mut filter = Map::new();
+        for flag in &self.lists {
+            filter.insert((*flag).to_owned(), true.into());
+        }
         if !self.resources.is_empty() {
             filter.insert(String::from("resourceSubscriptions"), self.resources.clone().into());
         }
@@ -182,7 +214,7 @@ impl Listening {
     /// The acknowledgement, and at once what has already come to its end: a task
     /// may have ended before anybody could listen for it.
     async fn begin(&mut self, accepted: &Accepted) -> Bytes {
-        let mut out = Vec::from(frames::OPEN);
+        let mut out = Vec::from(self.form.open());
         let params = json!({ "notifications": accepted.to_json() });
         self.notify(&mut out, "notifications/subscriptions/acknowledged", params);
         for id in &accepted.tasks {
@@ -222,7 +254,13 @@ impl Listening {
                 },
                 Err(error) => self.fail(&mut out, &error),
             },
-            _ = self.keep_alive.tick() => out.extend_from_slice(frames::KEEP_ALIVE),
+            method = changed(&mut self.changes) => {
+                let wanted = LISTS.iter().find(|(_, told)| *told == method);
+                if wanted.is_some_and(|(flag, _)| self.lists.contains(flag)) {
+                    self.notify(&mut out, method, json!({}));
+                }
+            }
+            _ = self.keep_alive.tick() => out.extend_from_slice(self.form.keep_alive()),
         }
         self.keep_alive.reset();
         Some(out.into())
@@ -240,7 +278,7 @@ impl Listening {
     fn notify(&self, out: &mut Vec<u8>, method: &str, mut params: Value) {
         params["_meta"][SUBSCRIPTION] = self.id.clone();
         let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-        frames::push_message(out, message.to_string().as_bytes());
+        frames::push_message(out, self.form, message.to_string().as_bytes());
     }
 
     /// The result: the stream ends as it should, and can be opened again.
@@ -252,7 +290,7 @@ impl Listening {
         });
         let result = json!({ "resultType": "complete", "_meta": meta });
         let reply = json!({ "jsonrpc": "2.0", "id": self.id, "result": result });
-        frames::push_message(out, reply.to_string().as_bytes());
+        frames::push_message(out, self.form, reply.to_string().as_bytes());
         self.over = true;
     }
 
@@ -260,4 +298,18 @@ impl Listening {
         tracing::warn!(%error, "a listening stream ends; its reader can listen again");
         self.complete(out);
     }
+}
+
+/// The next change of a guest's list.
+async fn changed(changes: &mut Option<broadcast::Receiver<&'static str>>) -> &'static str {
+    if let Some(changes) = changes {
+        loop {
+            match changes.recv().await {
+                Ok(method) => return method,
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => break,
+            }
+        }
+    }
+    std::future::pending().await
 }

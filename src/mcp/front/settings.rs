@@ -18,6 +18,9 @@ impl Front {
         session: McpSession,
         message: &Message,
     ) -> Option<Vec<u8>> {
+        if self.engine.guest().is_some_and(|guest| guest.claims(&message.value)) {
+            return None;
+        }
         let set = match message.method() {
             "logging/setLevel" => self.set_level(session, message),
             "resources/subscribe" => self.watch(caller, session, message).await,

@@ -7,7 +7,7 @@ use http::{Response, StatusCode};
 use super::{Caller, Front, no_session, not_allowed};
 use crate::mcp::McpBody;
 use crate::mcp::answer::{resumed, stream_response};
-use crate::mcp::frames;
+use crate::mcp::frames::{self, Form};
 use crate::mcp::headers::{self, Accept};
 use crate::mcp::push::Push;
 use crate::mcp::refusal::{Refusal, code, empty_response};
@@ -50,6 +50,7 @@ impl Front {
             number,
             control,
             closing: self.closing.clone(),
+            form: Form::Resumable,
             _permit: permit,
         };
         let body = push.open(last).map_err(|error| Refusal::invalid_request(error.to_string()))?;

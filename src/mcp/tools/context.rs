@@ -14,6 +14,7 @@ use crate::bus::Bus;
 use crate::fleet::Fleet;
 use crate::mcp::Identity;
 use crate::mcp::patience::Patience;
+use crate::mcp::session::Nonce;
 use crate::mcp::sessions::Cancel;
 use crate::model::{Principal, PrincipalId};
 
@@ -33,6 +34,8 @@ pub struct Call {
     /// Nobody reads the answer any more, or the daemon is going down: a tool
     /// that merely waits answers with what it has.
     pub hurry: CancellationToken,
+    /// In which it was made; none in the stateless era.
+    pub session: Option<Nonce>,
 }
 
 /// What a tool is run with.
@@ -61,6 +64,7 @@ impl Context {
             patience: Patience::default(),
             cancel: Arc::default(),
             hurry: CancellationToken::new(),
+            session: None,
         };
         Self { deps, call, progress: Progress { to: None, count: Arc::default() } }
     }

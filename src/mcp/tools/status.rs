@@ -51,6 +51,7 @@ async fn fleet_status(context: Context, _: NoArguments) -> Result<Reply<FleetSta
             events: (head.seq + 1).saturating_sub(store.oldest()),
             bytes: store.bytes(),
             healthy: !store.is_degraded(),
+            full: store.is_full(),
         },
         subscriptions: deps.bus.stats().subscriptions as u64,
         members: members.into_iter().map(|member| member_status(member, &tasks)).collect(),

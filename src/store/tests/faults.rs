@@ -9,7 +9,7 @@ use rusqlite::ffi;
 use sha2::{Digest, Sha256};
 
 use crate::model::{ErrorCode, NewEvent, Project};
-use crate::store::testing::{Fixture, KEEP, event, eventually, open, try_open};
+use crate::store::testing::{Fixture, KEEP, event, open, try_open};
 use crate::store::{OpenReport, StoreError};
 
 fn io_error() -> rusqlite::Error {
@@ -32,7 +32,8 @@ async fn a_full_disk_refuses_what_adds_and_goes_on_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = open(&dir);
     let ballast = dir.path().join("journal.ballast");
-    eventually("there is a reserve", || ballast.metadata().is_ok_and(|m| m.len() >= 8 << 20)).await;
+    fixture.store.tick().await.unwrap();
+    assert_eq!(ballast.metadata().unwrap().len(), 8 << 20, "there is no reserve");
     fixture.publish("e", 50).await;
     limit(&fixture, Some(1)).await;
     let mut stored = Vec::new();
@@ -291,6 +292,18 @@ async fn a_link_in_place_of_the_journal_is_refused() {
     let refused = try_open(dir.path(), KEEP).map(|fixture| fixture.report);
     assert!(matches!(refused, Err(StoreError::Io { .. })), "{refused:?}");
     assert_eq!(fs::read(&target).unwrap(), b"");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_on_the_way_to_the_directory_is_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", dir.path().join("link")).unwrap();
+    fs::create_dir(dir.path().join("real/state")).unwrap();
+    let fixture = try_open(&dir.path().join("link/state"), KEEP).unwrap();
+    fixture.publish("e", 3).await;
+    assert_eq!(fixture.held().await.len(), 3);
+    assert!(dir.path().join("real/state/journal.db").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]

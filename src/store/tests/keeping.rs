@@ -1,10 +1,15 @@
 //! Retention in rows, bytes and age; named cursors; the WAL's length.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::model::Timestamp;
 use crate::store::testing::{KEEP, event, eventually, open, try_open};
-use crate::store::{Retention, StoreError};
+use crate::store::{Retention, Snapshot, StoreError};
 
 async fn held_after_tick(retention: Retention, published: usize) -> (u64, u64, u64) {
     let dir = tempfile::tempdir().unwrap();
@@ -26,7 +31,7 @@ async fn held_after_tick(retention: Retention, published: usize) -> (u64, u64, u
         let mut bytes = 0;
         snapshot.scan(0, |row| {
             bytes += row.body.len() as u64;
-            std::ops::ControlFlow::Continue(())
+            ControlFlow::Continue(())
         })?;
         Ok(bytes)
     });
@@ -91,7 +96,7 @@ async fn bounds_hold_between_ticks() {
 async fn publishers_get_in_between_chunks() {
     let dir = tempfile::tempdir().unwrap();
     let fixture = open(&dir);
-    for batch in 0..60 {
+    for batch in 0..200 {
         let events = (0..500).map(|number| event(&format!("{batch}-{number}"))).collect();
         fixture.store.publish(events).await.unwrap();
     }
@@ -143,6 +148,49 @@ async fn the_wal_stays_short_while_publishing() {
     fixture.publish("e", 3000).await;
     let wal = std::fs::metadata(dir.path().join("journal.db-wal")).unwrap().len();
     assert!(wal < 12 * 1024 * 1024, "the WAL has {wal} bytes");
+}
+
+/// Reads, and does not end before the next reading has begun, or 20 ms.
+fn overlapping(snapshot: &Snapshot<'_>, begun: &AtomicUsize) -> Result<(), StoreError> {
+    snapshot.scan(0, |_| {
+        let (own, since) = (begun.fetch_add(1, Ordering::SeqCst) + 1, Instant::now());
+        while begun.load(Ordering::SeqCst) == own && since.elapsed() < Duration::from_millis(20) {
+            std::thread::yield_now();
+        }
+        ControlFlow::Break(())
+    })?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_without_a_pause_do_not_let_the_wal_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = open(&dir);
+    fixture.publish("first", 1).await;
+    let (begun, done) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..2 {
+        let (store, done, begun) = (fixture.store.clone(), done.clone(), Arc::clone(&begun));
+        readers.spawn(async move {
+            while !done.is_cancelled() {
+                let begun = Arc::clone(&begun);
+                store.read(move |snapshot| overlapping(snapshot, &begun)).await.unwrap();
+            }
+        });
+    }
+    let wal = dir.path().join("journal.db-wal");
+    let mut longest = 0;
+    for batch in 0..200 {
+        let events = (0..500).map(|number| event(&format!("{batch}-{number}"))).collect();
+        fixture.store.publish(events).await.unwrap();
+        for single in 0..16 {
+            fixture.publish(&format!("{batch}-single-{single}-"), 1).await;
+        }
+        longest = longest.max(std::fs::metadata(&wal).unwrap().len());
+    }
+    done.cancel();
+    readers.join_all().await;
+    assert!(longest < 44 << 20, "the WAL had {longest} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]

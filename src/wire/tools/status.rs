@@ -34,6 +34,9 @@ pub struct JournalStatus {
     pub bytes: u64,
     /// false while the last write failed for a reason of the disk.
     pub healthy: bool,
+    /// true while the disk is full: new events and tasks are refused.
+    #[serde(default)]
+    pub full: bool,
 }
 
 /// A member and what it is doing.

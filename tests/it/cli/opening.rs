@@ -28,6 +28,21 @@ fn line(gate: &str, code: i32) -> String {
 }
 
 #[test]
+fn up_and_down_are_not_confused_by_a_daemon_that_is_just_dying() {
+    let home = Home::new();
+    for round in 0..20 {
+        home.fleetctl(&["up"]).ok();
+        signal(pid(&home), Signal::SIGKILL);
+        // At once: its lock and its sockets may still be there.
+        if round % 2 == 0 {
+            let up = home.fleetctl(&["up"]).ok();
+            assert!(up.stdout.contains("http://127.0.0.1:"), "{up:?}");
+        }
+        home.fleetctl(&["down"]).ok();
+    }
+}
+
+#[test]
 fn a_killed_daemon_tells_the_true_end_exactly_once() {
     let home = Home::new();
     let up = home.fleetctl(&["up"]).ok();

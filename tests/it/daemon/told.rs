@@ -76,7 +76,7 @@ fn a_start_after_a_crash_says_what_became_of_the_tasks() {
     assert_eq!(
         recovered["data"],
         json!({
-            "reason": "unclean_stop", "lost_from": null, "lost_to": null,
+            "reason": "unclean_stop", "lost_from": null, "lost_to": null, "set_aside": null,
             "adopted_tasks": 1, "settled_tasks": 1, "unknown_tasks": 1,
         })
     );

@@ -92,6 +92,14 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// One published event more.
+    pub fn note(&mut self, id: String, outcome: Outcome) {
+        match outcome {
+            Ok(acked) => drop(self.acked.insert(id, acked.cursor)),
+            Err(Unknown) => self.unknown.push(id),
+        }
+    }
+
     /// `count` publishers, each until its daemon dies, `stop` is set or it has
     /// published `most`.
     pub fn publish(daemon: &Daemon, count: usize, most: usize, stop: &AtomicBool) -> Self {

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::ledger::{Ledger, check_distinct, stored};
 use super::size;
-use crate::support::{Daemon, Home, Random, eventually, run};
+use crate::support::{Daemon, Home, Random, eventually, path_text, run, run_as_root, unmount};
 
 /// A file system in a file, mounted while this lives.
 struct Disk {
@@ -37,8 +37,8 @@ impl Disk {
 
     fn mounted(image: PathBuf) -> Self {
         let mount = tempfile::Builder::new().prefix("m").tempdir().expect("a mount point");
-        as_root(&["mount", "-o", "loop,noatime", &text(&image), &text(mount.path())]);
-        as_root(&["chown", &nix::unistd::getuid().to_string(), &text(mount.path())]);
+        run_as_root(&["mount", "-o", "loop,noatime", &path_text(&image), &path_text(mount.path())]);
+        run_as_root(&["chown", &nix::unistd::getuid().to_string(), &path_text(mount.path())]);
         Self { image, mount }
     }
 
@@ -52,30 +52,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let mount = text(self.mount.path());
-        let gone = || root_command(&["umount", &mount]).status().is_ok_and(|s| s.success());
-        eventually("the disk is unmounted", gone);
+        unmount(self.mount.path());
     }
-}
-
-fn text(path: &Path) -> String {
-    path.to_str().expect("a plain path").to_owned()
-}
-
-fn root_command(args: &[&str]) -> Command {
-    if nix::unistd::geteuid().is_root() {
-        let mut command = Command::new(args[0]);
-        command.args(&args[1..]);
-        command
-    } else {
-        let mut command = Command::new("sudo");
-        command.arg("--non-interactive").args(args);
-        command
-    }
-}
-
-fn as_root(args: &[&str]) {
-    run(root_command(args), b"", Duration::from_secs(30)).ok();
 }
 
 /// One round. Returns how many events were acknowledged, and how many of them

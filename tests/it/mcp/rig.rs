@@ -99,7 +99,19 @@ impl Rig {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Response<McpBody> {
-        let mut request = Request::builder().method(method).uri("/mcp");
+        self.send_to("/mcp", principal, method, headers, body).await
+    }
+
+    /// The same for any address.
+    pub async fn send_to(
+        &self,
+        address: &str,
+        principal: Principal,
+        method: Method,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Response<McpBody> {
+        let mut request = Request::builder().method(method).uri(address);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

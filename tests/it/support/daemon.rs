@@ -223,6 +223,15 @@ impl Daemon {
         (self.home, Exit { status, took })
     }
 
+    /// Waits for the daemon's own end, and what it leaves behind.
+    ///
+    /// # Panics
+    /// If it takes more than `limit`.
+    pub fn outlived(mut self, limit: Duration) -> (Home, ExitStatus) {
+        let status = self.ended(limit);
+        (self.home, status.unwrap_or_else(|| panic!("still there after {limit:?}")))
+    }
+
     /// Waits for the daemon's own end.
     pub fn ended(&mut self, limit: Duration) -> Option<ExitStatus> {
         wait_for(&mut self.process.0, limit)

@@ -122,14 +122,18 @@ impl Home {
         paths.iter().map(|path| std::fs::read_to_string(path).unwrap_or_default()).collect()
     }
 
+    /// What the daemon said on stderr.
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(self.path().join("stderr")).unwrap_or_default()
+    }
+
     /// What the daemon said: the ends of its stderr and its log.
     pub fn story(&self) -> String {
         let tail = |text: String| {
             let from = text.char_indices().rev().nth(6000).map_or(0, |(at, _)| at);
             text[from..].to_owned()
         };
-        let stderr = std::fs::read_to_string(self.path().join("stderr")).unwrap_or_default();
-        format!("stderr:\n{}\nlog:\n{}", tail(stderr), tail(self.logs()))
+        format!("stderr:\n{}\nlog:\n{}", tail(self.stderr()), tail(self.logs()))
     }
 
     /// Kills every process of this HOME.

@@ -1,8 +1,7 @@
 //! Tests that cut wires do so in a network of their own.
 
-use std::process::Command;
-
 use super::process::run;
+use super::root::as_root;
 
 /// Says to the second process that it is the one in the namespace.
 const MARK: &str = "FLEETD_TEST_NETNS";
@@ -26,14 +25,4 @@ pub fn in_own_network(name: &str, body: impl FnOnce()) {
     print!("{}", output.stdout);
     let output = output.ok();
     assert!(output.stdout.contains("1 passed"), "no test is called '{name}': {output:?}");
-}
-
-/// `program` as root; without a password, or it fails.
-pub fn as_root(program: &str) -> Command {
-    if nix::unistd::geteuid().is_root() {
-        return Command::new(program);
-    }
-    let mut command = Command::new("sudo");
-    command.args(["--non-interactive", "--preserve-env", program]);
-    command
 }

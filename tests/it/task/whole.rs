@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, is_alive, within};
+use crate::support::{Daemon, Request, is_alive, living_in, reply, tool_request, within};
 
 /// Starts a command and returns its id.
 pub fn start(daemon: &Daemon, line: &str) -> String {
@@ -83,15 +83,62 @@ fn r30_a_stop_leaves_no_process_behind() {
     assert_eq!(stopped["task"]["state"], "cancelled", "{stopped}");
     let left: Vec<_> = pids.into_iter().filter(|pid| is_alive(*pid)).collect();
     assert!(left.is_empty(), "{left:?} are left");
-    let mine = crate::support::living_in(daemon.home().path());
+    let mine = living_in(daemon.home().path());
     assert_eq!(mine, [daemon.pid()], "only the daemon is left");
+}
+
+#[test]
+fn r36_a_cut_connection_ends_the_wait_and_not_the_task() {
+    let daemon = Daemon::start();
+    for era in ["2025-11-25", "2026-07-28"] {
+        let gate = daemon.home().path().join(era);
+        let line = format!("while [ ! -e '{}' ]; do sleep 0.02; done; exit 4", gate.display());
+        let arguments = json!({"command": line, "on_cancel": "stop"});
+        let call = if era == "2026-07-28" {
+            tool_request(&daemon, "execute_command", arguments)
+        } else {
+            in_a_session(&daemon, era, "execute_command", arguments)
+        };
+        let mut conn = daemon.connect();
+        conn.write(&call.bytes()).unwrap();
+        let id = within(Duration::from_secs(10), "it runs", || {
+            let listed = daemon.tool("list_tasks", json!({"states": ["running"]}));
+            Some(listed["tasks"][0]["task_id"].as_str()?.to_owned())
+        });
+        drop(conn);
+        within(Duration::from_secs(10), "the daemon has seen the cut", || {
+            let open = daemon.metric("fleetd_http_connections");
+            (open <= 1.0).then_some(())
+        });
+        assert_eq!(look(&daemon, &id)["state"], "running", "{era}");
+        std::fs::write(&gate, "").unwrap();
+        let task = end(&daemon, &id);
+        assert_eq!((&task["state"], &task["exit_code"]), (&json!("failed"), &json!(4)), "{era}");
+    }
+}
+
+/// A call in a session of its own, as clients of `revision` make it.
+fn in_a_session(daemon: &Daemon, revision: &str, tool: &str, arguments: Value) -> Request {
+    let post = |message: &Value| {
+        let request = daemon.request("POST", "/mcp").json(message);
+        request.header("Accept", "application/json, text/event-stream")
+    };
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": revision, "capabilities": {},
+        "clientInfo": {"name": "fleetd-tests", "version": "0"},
+    }});
+    let answer = daemon.send(&post(&hello));
+    let session = answer.header("mcp-session-id").expect("a session").to_owned();
+    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call",
+        "params": {"name": tool, "arguments": arguments}});
+    post(&call).header("Mcp-Session-Id", &session).header("MCP-Protocol-Version", revision)
 }
 
 #[test]
 fn a_stop_that_the_daemon_did_not_live_to_see_is_carried_out() {
     let daemon = Daemon::configured("[tasks]\nstop_grace_s = 1\n");
     let id = start(&daemon, "trap '' TERM; echo $$; while :; do sleep 0.2; done");
-    let request = crate::support::tool_request(&daemon, "stop_task", json!({"task_id": id}));
+    let request = tool_request(&daemon, "stop_task", json!({"task_id": id}));
     let mut conn = daemon.connect();
     conn.write(&request.bytes()).unwrap();
     within(Duration::from_secs(10), "the wish is known", || {
@@ -135,11 +182,7 @@ fn no_more_run_at_once_than_allowed_and_in_order() {
     };
     let ids: Vec<_> = (0..5).map(|n| start(&daemon, &line(n))).collect();
     let full = json!({"command": "true", "async": true});
-    let refused = crate::support::reply(&daemon.send(&crate::support::tool_request(
-        &daemon,
-        "execute_command",
-        full,
-    )));
+    let refused = reply(&daemon.send(&tool_request(&daemon, "execute_command", full)));
     assert_eq!(refused["result"]["isError"], true, "{refused}");
     assert_eq!(refused["result"]["_meta"]["fleetd/error"]["code"], "exhausted");
     let states = |daemon: &Daemon| -> Vec<String> {
@@ -148,9 +191,9 @@ fn no_more_run_at_once_than_allowed_and_in_order() {
     assert_eq!(states(&daemon), ["running", "running", "queued", "queued", "queued"]);
     // The queue outlives its daemon, and its order too.
     let daemon = daemon.restart_after_kill9();
-    for n in 0..5 {
+    for (n, id) in ids.iter().enumerate() {
         std::fs::write(folder.join(format!("go{n}")), "").unwrap();
-        assert_eq!(end(&daemon, &ids[n])["state"], "completed");
+        assert_eq!(end(&daemon, id)["state"], "completed");
     }
     assert_eq!(std::fs::read_to_string(folder.join("order")).unwrap(), "0\n1\n2\n3\n4\n");
 }

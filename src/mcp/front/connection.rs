@@ -1,0 +1,253 @@
+//! A client on a connection of its own: HTTP+SSE (2024-11-05), and stdio.
+//!
+//! Messages come in one by one and what is said goes out on one bounded channel,
+//! in the order in which it is said. The session is the connection: when it
+//! ends, waits end with it, and tasks go on.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, stream};
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Caller, Front, call};
+use crate::mcp::engine::Said;
+use crate::mcp::era::{Era, classify_alone};
+use crate::mcp::frames::{self, Form};
+use crate::mcp::message::{Kind, Message};
+use crate::mcp::patience::Patience;
+use crate::mcp::push::Push;
+use crate::mcp::refusal::{Refusal, code};
+use crate::mcp::revision::Revision;
+use crate::mcp::session::{McpSession, Nonce};
+use crate::model::Principal;
+
+/// Things said that wait to be read. When it is full, those who speak wait.
+const MOST_UNREAD: usize = 64;
+
+/// Calls of one connection under way at once.
+const MOST_CALLS: usize = 256;
+
+/// A client on a connection of its own. Dropping it ends what it waits for.
+pub struct Connection {
+    front: Arc<Front>,
+    principal: Arc<Principal>,
+    session: Mutex<McpSession>,
+    form: Form,
+    out: mpsc::Sender<Bytes>,
+    calls: Arc<Semaphore>,
+    /// Cancelled when the connection is gone, or the daemon closes.
+    gone: CancellationToken,
+    _gone: DropGuard,
+}
+
+impl Connection {
+    /// A connection, and what it says, in `form`. The stream ends when the
+    /// connection is dropped or the daemon closes.
+    pub fn open(
+        front: &Arc<Front>,
+        principal: Arc<Principal>,
+        nonce: Nonce,
+        form: Form,
+    ) -> (Self, impl Stream<Item = Bytes> + Send + 'static + use<>) {
+        let (out, said) = mpsc::channel(MOST_UNREAD);
+        let gone = front.closing.child_token();
+        let session =
+            McpSession { revision: Revision::V2024_11_05, patience: Patience::default(), nonce };
+        let connection = Self {
+            front: Arc::clone(front),
+            principal,
+            session: Mutex::new(session),
+            form,
+            out,
+            calls: Arc::new(Semaphore::new(MOST_CALLS)),
+            _gone: gone.clone().drop_guard(),
+            gone: gone.clone(),
+        };
+        let said = stream::unfold((said, gone), |(mut said, gone)| async move {
+            let next = tokio::select! {
+                // What was said before the end is still read.
+                biased;
+                next = said.recv() => next?,
+                () = gone.cancelled() => said.try_recv().ok()?,
+            };
+            Some((next, (said, gone)))
+        });
+        (connection, said)
+    }
+
+    /// Takes one message. What it leads to is said on the connection, a refusal
+    /// too if the message can be answered.
+    ///
+    /// # Errors
+    /// If it cannot be answered: no JSON-RPC message, or too much going on.
+    pub async fn accept(&self, value: Value) -> Result<(), Refusal> {
+        let message = Message::of(value)?;
+        let id = message.id().cloned();
+        match self.serve(message).await {
+            Err(refusal) if id.is_some() && refusal.status != StatusCode::SERVICE_UNAVAILABLE => {
+                let reply = refusal.with_id(id.as_ref()).body();
+                self.say(reply.into()).await;
+                Ok(())
+            }
+            served => served,
+        }
+    }
+
+    async fn serve(&self, message: Message) -> Result<(), Refusal> {
+        match classify_alone(&message)? {
+            Era::Dropped => Ok(()),
+            Era::Handshake => self.handshake(message),
+            Era::Modern(revision) => self.modern(message, revision).await,
+            Era::Session if message.kind != Kind::Request => self.notified(&message),
+            Era::Session => self.in_session(message).await,
+        }
+    }
+
+    fn handshake(&self, message: Message) -> Result<(), Refusal> {
+        let asked = message.param("protocolVersion").and_then(Value::as_str).unwrap_or_default();
+        let session = {
+            // Held for these lines only.
+            let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+            session.revision = Revision::negotiate(asked);
+            session.patience = Patience::of_client(message.client_name());
+            *session
+        };
+        self.begin(message, session.revision, session)
+    }
+
+    async fn modern(&self, message: Message, revision: Revision) -> Result<(), Refusal> {
+        let mut session = self.session();
+        session.patience = Patience::of_client(message.client_name());
+        if !revision.is_modern() || message.method() != "subscriptions/listen" {
+            return self.begin(message, revision, session);
+        }
+        let permit = self.permit()?;
+        let headers = HeaderMap::new();
+        let notices = self.front.listening(&self.caller(&headers), &message, self.form).await?;
+        let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
+        let cancelled = entry.as_ref().map(|entry| entry.cancel.token.clone());
+        let until = cancelled.unwrap_or_default();
+        self.forward(notices.boxed(), until, (permit, entry));
+        Ok(())
+    }
+
+    async fn in_session(&self, message: Message) -> Result<(), Refusal> {
+        let session = self.session();
+        let headers = HeaderMap::new();
+        if let Some(reply) = self.front.setting(&self.caller(&headers), session, &message).await {
+            self.say(reply.into()).await;
+            return Ok(());
+        }
+        self.begin(message, session.revision, session)
+    }
+
+    /// Serves a request; what it says is forwarded.
+    fn begin(
+        &self,
+        message: Message,
+        revision: Revision,
+        session: McpSession,
+    ) -> Result<(), Refusal> {
+        let permit = self.permit()?;
+        let all = self.front.permit(&self.front.calls)?;
+        let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
+        let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
+        let headers = HeaderMap::new();
+        let mut call = call(&self.caller(&headers), session.patience, cancel, &self.gone);
+        call.session = Some(session.nonce);
+        let said = self.front.serve(message.value, revision, call, entry)?;
+        let form = self.form;
+        let said = said.map(move |said| {
+            let (Said::Notification(body) | Said::Reply { body, .. }) = said;
+            frame(form, &body)
+        });
+        self.forward(said.boxed(), CancellationToken::new(), (permit, all));
+        Ok(())
+    }
+
+    fn notified(&self, message: &Message) -> Result<(), Refusal> {
+        let session = self.session();
+        if message.method() == "notifications/initialized" {
+            return self.push(session);
+        }
+        self.front.notified(session, message);
+        Ok(())
+    }
+
+    /// Pushes events, once the client says that it is ready for them.
+    fn push(&self, session: McpSession) -> Result<(), Refusal> {
+        let permit = self.front.permit(&self.front.streams)?;
+        // Said twice, it is still one stream: the older one ends.
+        let (number, control) = self.front.sessions.open_stream(session.nonce);
+        let push = Push {
+            bus: self.front.bus.clone(),
+            principal: Arc::clone(&self.principal),
+            revision: session.revision,
+            number,
+            control,
+            closing: self.gone.clone(),
+            form: self.form,
+            _permit: permit,
+        };
+        let pushed = push.open(None).map_err(|error| {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, error.to_string())
+        })?;
+        self.forward(pushed.boxed(), CancellationToken::new(), ());
+        Ok(())
+    }
+
+    /// Says what a stream yields, until it ends, `until` is cancelled, or the
+    /// connection is gone. `held` is given back then.
+    fn forward<H: Send + 'static>(
+        &self,
+        mut from: stream::BoxStream<'static, Bytes>,
+        until: CancellationToken,
+        held: H,
+    ) {
+        let (out, gone) = (self.out.clone(), self.gone.clone());
+        self.front.detached.spawn(async move {
+            let _held = held;
+            let forward = async {
+                while let Some(bytes) = from.next().await {
+                    if out.send(bytes).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            tokio::select! {
+                biased;
+                () = until.cancelled() => {}
+                () = forward => {}
+                // A last word may be on its way when the daemon closes.
+                () = gone.cancelled() => {}
+            }
+        });
+    }
+
+    async fn say(&self, message: Bytes) {
+        // Nobody reads any more: then nobody misses it.
+        let _ = self.out.send(frame(self.form, &message)).await;
+    }
+
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        self.front.permit(&self.calls)
+    }
+
+    fn session(&self) -> McpSession {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn caller<'a>(&self, headers: &'a HeaderMap) -> Caller<'a> {
+        Caller { principal: Arc::clone(&self.principal), headers }
+    }
+}
+
+fn frame(form: Form, message: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(message.len() + 32);
+    frames::push_message(&mut out, form, message);
+    out.into()
+}
