@@ -15,6 +15,9 @@ struct Arguments {
     /// The configuration file, instead of the one in your configuration directory.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Serve MCP on standard input and output, with a fleet of its own and no port.
+    #[arg(long, value_name = "NAME", value_parser = ["http", "stdio"], default_value = "http")]
+    transport: String,
     /// Supervise the run in DIR and nothing else; the daemon calls itself so.
     #[arg(long, value_name = "DIR", hide = true, conflicts_with = "config")]
     supervise: Option<PathBuf>,
@@ -25,7 +28,11 @@ fn main() -> ExitCode {
     if let Some(dir) = arguments.supervise {
         return fleetd::fleet::supervise(&dir);
     }
-    match fleetd::daemon::run(arguments.config) {
+    let run = match arguments.transport.as_str() {
+        "stdio" => fleetd::daemon::serve_stdio,
+        _ => fleetd::daemon::run,
+    };
+    match run(arguments.config) {
         Ok(code) => code,
         Err(error) => {
             // Nobody is left to tell if this fails.

@@ -19,6 +19,7 @@ mod process;
 mod reload;
 mod service;
 mod signals;
+mod stdio;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ use crate::model::Timestamp;
 use crate::store::StoreError;
 
 pub use error::DaemonError;
+pub use stdio::serve as serve_stdio;
 
 use card::{Card, Facts};
 use lock::{Lock, LockError};

@@ -17,6 +17,7 @@ mod schema;
 mod sdk;
 mod sessions;
 mod sse;
+mod stdio;
 mod stream;
 mod tasks;
 mod work;

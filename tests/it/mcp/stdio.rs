@@ -1,0 +1,108 @@
+//! `fleetd --transport stdio`: both eras on a pipe (statements 63 to 66).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::{Home, Pipe};
+
+const WITHIN: Duration = Duration::from_secs(2);
+
+fn fleetd(home: &Home) -> Pipe {
+    let mut command = home.fleetd();
+    command.args(["--transport", "stdio"]);
+    Pipe::start(command)
+}
+
+/// The parameters of a request of the stateless era.
+fn modern(mut params: Value) -> Value {
+    params["_meta"] = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {} });
+    params
+}
+
+#[test]
+fn m63_m64_both_eras_on_one_pipe_after_garbage_and_a_notification() {
+    let home = Home::new();
+    let mut pipe = fleetd(&home);
+    pipe.raw(b"\xff garbage\n");
+    assert_eq!(pipe.message()["error"]["code"], -32700);
+    pipe.notify("notifications/initialized");
+    let found = pipe.request("server/discover", modern(json!({})));
+    assert!(found["result"]["supportedVersions"].is_array(), "{found}");
+    let ran = modern(json!({ "name": "execute_command", "arguments": { "command": "echo one" } }));
+    let ran = pipe.request("tools/call", ran);
+    assert_eq!(ran["result"]["structuredContent"]["stdout"], "one\n", "{ran}");
+    let greeting = pipe.greet("2025-06-18");
+    assert_eq!(greeting["result"]["protocolVersion"], "2025-06-18", "{greeting}");
+    let ran = pipe.call("execute_command", json!({ "command": "echo two" }));
+    assert_eq!(ran["stdout"], "two\n");
+    // A second process at the same time has a fleet of its own.
+    let mut sibling = fleetd(&home);
+    sibling.greet("2025-11-25");
+    let tasks = sibling.call("list_tasks", json!({}));
+    assert_eq!(tasks["tasks"], json!([]));
+    for pipe in [pipe, sibling] {
+        let (status, took) = pipe.finish(WITHIN);
+        assert!(status.success() && took < WITHIN, "{status} after {took:?}");
+    }
+}
+
+#[test]
+fn m65_tasks_outlive_the_pipe_and_the_next_one_finds_them() {
+    let home = Home::new();
+    let mut pipe = fleetd(&home);
+    pipe.greet("2025-11-25");
+    let started = json!({ "command": "sleep 600", "async": true });
+    let id = pipe.call("execute_command", started)["stream_id"].as_str().unwrap().to_owned();
+    let wait = json!({ "name": "wait_for_events", "arguments": { "timeout_s": 40 } });
+    pipe.send(&json!({ "jsonrpc": "2.0", "id": "long", "method": "tools/call", "params": wait }));
+    let (status, took) = pipe.finish(WITHIN);
+    assert!(status.success() && took < WITHIN, "{status} after {took:?}");
+    let mut pipe = fleetd(&home);
+    pipe.greet("2025-11-25");
+    let shown = pipe.call("monitor_task", json!({ "task_id": id }));
+    assert_eq!(shown["tasks"][0]["state"], "running", "{shown}");
+    assert_eq!(pipe.call("stop_task", json!({ "task_id": id }))["task"]["state"], "cancelled");
+}
+
+#[test]
+fn an_event_is_pushed_in_both_eras() {
+    let home = Home::new();
+    let mut pipe = fleetd(&home);
+    pipe.greet("2025-11-25");
+    // Until the stream is open nothing is pushed, so this is said until it is heard.
+    let mut heard = false;
+    for n in 0..200 {
+        pipe.call("publish_event", json!({ "type": "custom.pushed", "id": format!("p{n}") }));
+        heard = pipe.told.iter().any(|told| {
+            told["method"] == "notifications/message" && told["params"]["logger"] == "custom.pushed"
+        });
+        if heard {
+            break;
+        }
+    }
+    assert!(heard, "{:?}", pipe.told);
+    pipe.told.clear();
+    let uris = json!({ "notifications": { "resourceSubscriptions": ["fleet://events"] } });
+    let listen = json!({ "jsonrpc": "2.0", "id": "l", "method": "subscriptions/listen",
+        "params": modern(uris) });
+    pipe.send(&listen);
+    let accepted = pipe.notification("notifications/subscriptions/acknowledged");
+    let subscription = "io.modelcontextprotocol/subscriptionId";
+    assert_eq!(accepted["_meta"][subscription], "l", "{accepted}");
+}
+
+#[test]
+fn m66_an_overlong_line_is_an_error_and_the_next_one_is_served() {
+    let home = Home::new();
+    let mut pipe = fleetd(&home);
+    let chunk = vec![b'x'; 1024 * 1024];
+    for _ in 0..20 {
+        pipe.raw(&chunk);
+    }
+    pipe.raw(b"\n");
+    assert_eq!(pipe.message()["error"]["code"], -32600);
+    pipe.greet("2025-11-25");
+    assert!(pipe.call("version", json!({}))["version"].is_string());
+}
