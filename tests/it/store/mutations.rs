@@ -106,9 +106,13 @@ fn r50_an_emptied_database_is_told_and_its_log_kept() {
 #[test]
 fn r50_a_newer_journal_is_refused_and_left_alone() {
     let past = Past::closed();
-    let mut sqlite = Command::new("sqlite3");
-    sqlite.arg(past.file("journal.db")).arg("pragma user_version = 99");
-    run(sqlite, b"", PATIENCE).ok();
+    let sql = |statement: &str| {
+        let mut sqlite = Command::new("sqlite3");
+        sqlite.arg(past.file("journal.db")).arg(statement);
+        run(sqlite, b"", PATIENCE).ok().stdout.trim().to_owned()
+    };
+    let own = sql("pragma user_version");
+    sql("pragma user_version = 99");
     let sums = || {
         let mut sum = Command::new("sha256sum");
         sum.arg(past.file("journal.db")).arg(past.file("journal.mark"));
@@ -124,9 +128,7 @@ fn r50_a_newer_journal_is_refused_and_left_alone() {
     assert_eq!(sums(), before);
     assert!(!past.file("quarantine").exists());
 
-    let mut sqlite = Command::new("sqlite3");
-    sqlite.arg(past.file("journal.db")).arg("pragma user_version = 1");
-    run(sqlite, b"", PATIENCE).ok();
+    sql(&format!("pragma user_version = {own}"));
     works_from_now_on(Daemon::start_in(past.home), &past.acked);
 }
 
