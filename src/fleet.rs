@@ -103,8 +103,7 @@ pub struct Recovery {
 /// A part of a stream's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputPage {
-    /// Whose bytes these are. A task that is tried again has another run, and its
-    /// streams begin at 0 again.
+    /// Whose bytes these are; the next run of a task begins at 0 again.
     pub run: RunId,
     pub bytes: Bytes,
     /// Position of the first byte in the stream.
@@ -238,8 +237,7 @@ impl Fleet {
         self.0.list(principal, states, limit).await
     }
 
-    /// Stops a task and waits until it has ended, at most grace + 5 s. What has
-    /// ended already stays as it is.
+    /// Asks a task to stop and waits for its end, at most grace + 5 s.
     ///
     /// # Errors
     /// [`FleetError::NoTask`], or why the wish could not be stored.
@@ -248,8 +246,7 @@ impl Fleet {
         self.0.stop_task(task).await
     }
 
-    /// Asks a task to stop: the wish is durable when this returns, the task may
-    /// still need its grace.
+    /// Asks a task to stop. The wish is durable when this returns; the end may come later.
     ///
     /// # Errors
     /// [`FleetError::NoTask`], or why the wish could not be stored.
@@ -274,15 +271,13 @@ impl Fleet {
         let task = self.task(principal, id).await?;
         let Some(run) = task.run else { return Err(FleetError::NoTask(id)) };
         let dir = self.0.run_dir(run);
-        let path = dir.path().to_owned();
-        let ended = task.state.is_terminal();
+        let (path, ended) = (dir.path().to_owned(), task.state.is_terminal());
         drive::blocking(move || output::page(&dir, run, stream, offset, most, ended))
             .await
             .map_err(|source| FleetError::Run { path, source })
     }
 
-    /// Returns when `run` has more output than `kept` bytes of `stream`, is no longer
-    /// the latest, or the task has ended.
+    /// Returns when `run` has more than `kept` bytes of `stream`, or is over.
     ///
     /// # Errors
     /// [`FleetError::NoTask`].
@@ -298,9 +293,11 @@ impl Fleet {
         let Some(live) = self.0.book().get(id) else { return Ok(()) };
         let mut changed = live.changed.subscribe();
         loop {
-            let ended = *live.phase.borrow() == live::Phase::Ended;
-            let dir = live.dir();
-            if ended || dir != self.0.run_dir(run) || dir.counts(stream).0 > kept {
+            let (dir, phase) = (live.dir(), *live.phase.borrow());
+            if phase == live::Phase::Ended
+                || dir != self.0.run_dir(run)
+                || dir.counts(stream).0 > kept
+            {
                 return Ok(());
             }
             tokio::select! {

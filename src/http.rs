@@ -145,9 +145,12 @@ impl Http {
         self.0.admission.reconfigure(server);
     }
 
-    /// Once a second: how many file descriptors the process may have.
+    /// Once a second: how many file descriptors the process may have. Those that
+    /// running tasks need are not for connections.
     pub fn tick(&self, descriptors: u64) {
-        self.0.admission.limit_descriptors(usize::try_from(descriptors).unwrap_or(usize::MAX));
+        let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+        let tasks = self.0.services.fleet.descriptors();
+        self.0.admission.limit_descriptors(descriptors.saturating_sub(tasks));
         self.0.spares.refill();
     }
 

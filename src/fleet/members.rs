@@ -2,7 +2,7 @@
 
 use sysinfo::System;
 
-use super::{FleetError, Inner, MemberReport};
+use super::{Fleet, FleetError, Inner, MemberReport};
 
 /// The built-in member's id and name.
 pub const LOCAL: &str = "local";
@@ -16,6 +16,13 @@ pub fn resolve(asked: Option<&str>) -> Result<&'static str, FleetError> {
         None => Ok(LOCAL),
         Some(name) if name.eq_ignore_ascii_case(LOCAL) => Ok(LOCAL),
         Some(name) => Err(FleetError::NoMember(name.chars().take(64).collect())),
+    }
+}
+
+impl Fleet {
+    /// File descriptors that the running tasks need: a supervisor and two files each.
+    pub fn descriptors(&self) -> usize {
+        self.0.book().running() * 3
     }
 }
 

@@ -180,7 +180,12 @@ fn no_more_run_at_once_than_allowed_and_in_order() {
             folder.display()
         )
     };
-    let ids: Vec<_> = (0..5).map(|n| start(&daemon, &line(n))).collect();
+    let first = start(&daemon, &line(0));
+    within(Duration::from_secs(20), "the first has begun", || {
+        folder.join("order").exists().then_some(())
+    });
+    let rest = (1..5).map(|n| start(&daemon, &line(n)));
+    let ids: Vec<_> = std::iter::once(first).chain(rest).collect();
     let full = json!({"command": "true", "async": true});
     let refused = reply(&daemon.send(&tool_request(&daemon, "execute_command", full)));
     assert_eq!(refused["result"]["isError"], true, "{refused}");
@@ -192,6 +197,11 @@ fn no_more_run_at_once_than_allowed_and_in_order() {
     // The queue outlives its daemon, and its order too.
     let daemon = daemon.restart_after_kill9();
     for (n, id) in ids.iter().enumerate() {
+        // That two of them run does not say which of them got to its first line.
+        within(Duration::from_secs(20), "those whose turn it is have begun", || {
+            let order = std::fs::read_to_string(folder.join("order")).unwrap_or_default();
+            (order.lines().count() == (n + 2).min(5)).then_some(())
+        });
         std::fs::write(folder.join(format!("go{n}")), "").unwrap();
         assert_eq!(end(&daemon, id)["state"], "completed");
     }
