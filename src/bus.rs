@@ -17,6 +17,7 @@
 
 mod batch;
 mod index;
+mod named;
 mod ring;
 mod subscription;
 #[cfg(test)]
@@ -55,6 +56,8 @@ pub enum BusError {
         "cursor {cursor} lies after the newest event {head}; use a cursor that this daemon gave out"
     )]
     Future { cursor: Cursor, head: Cursor },
+    #[error("'as' has to be 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or digit")]
+    Name,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -63,6 +66,7 @@ impl BusError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Future { .. } => ErrorCode::CursorInFuture,
+            Self::Name => ErrorCode::InvalidArgument,
             Self::Store(error) => error.code(),
         }
     }
@@ -205,13 +209,9 @@ impl Bus {
         let (after, gap) = match start {
             Start::Now => (head.seq, None),
             Start::Oldest => (self.store.oldest().saturating_sub(1), None),
-            Start::After(cursor) => match self.store.resume(cursor) {
-                // Committed, but not yet published to the bus: wait for it there.
+            Start::After(cursor) => match self.resume_within(cursor, head) {
                 Resume::After(seq) => (seq, None),
                 Resume::Gap { from, to, reason } => (to.seq, Some(Gap { from, to, reason })),
-                Resume::Future if cursor.epoch == head.epoch && cursor.seq <= head.seq => {
-                    (cursor.seq, None)
-                }
                 Resume::Future => return Err(BusError::Future { cursor, head }),
             },
         };
@@ -222,6 +222,22 @@ impl Bus {
         drop(state);
         let at = Cursor { epoch: head.epoch, seq: after };
         Ok(Subscription::new(Arc::clone(&self.core), self.store.clone(), interest, at, gap))
+    }
+
+    /// Where a reader at `cursor` goes on from, as [`Store::resume`] says it.
+    /// What a subscriber was told of is never from the future.
+    pub fn resume(&self, cursor: Cursor) -> Resume {
+        self.resume_within(cursor, self.head())
+    }
+
+    /// Subscribers are told before the store's own head moves.
+    fn resume_within(&self, cursor: Cursor, head: Cursor) -> Resume {
+        match self.store.resume(cursor) {
+            Resume::Future if cursor.epoch == head.epoch && cursor.seq <= head.seq => {
+                Resume::After(cursor.seq)
+            }
+            resume => resume,
+        }
     }
 
     /// Lets a signal pass to those who are listening now.

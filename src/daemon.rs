@@ -48,6 +48,9 @@ use signals::{Heard, Signals};
 /// Time that requests are given at the end; streams end at once.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// Time that MCP streams are given to say that they end.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+
 /// Time that everything at the end is given.
 const SETTLE: Duration = Duration::from_secs(4);
 
@@ -292,6 +295,8 @@ impl Daemon {
 
     async fn settle(&self) {
         self.mcp.close();
+        // Whoever reads hears the end of its stream; nobody else is waited for.
+        let _ = tokio::time::timeout(LAST_WORDS, self.mcp.closed()).await;
         self.http.shutdown(GRACE).await;
         self.fleet.close().await;
         self.bus.store().close().await;

@@ -245,6 +245,16 @@ impl Fleet {
         self.0.stop_task(task).await
     }
 
+    /// Asks a task to stop: the wish is durable when this returns, the task may
+    /// still need its grace.
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`], or why the wish could not be stored.
+    pub async fn ask_stop(&self, principal: &Principal, id: TaskId) -> Result<(), FleetError> {
+        let task = self.task(principal, id).await?;
+        self.0.wish_stop(&task).await
+    }
+
     /// Bytes of output of the latest run from `offset`, at most `most`.
     ///
     /// # Errors

@@ -135,4 +135,10 @@ impl Mcp {
     pub fn close(&self) {
         self.front.close();
     }
+
+    /// Returns when all streams have ended, after [`Mcp::close`]: some have a last
+    /// word to say. A reader that takes nothing keeps its stream open.
+    pub async fn closed(&self) {
+        self.front.closed().await;
+    }
 }

@@ -12,6 +12,7 @@
 //! time (a deleted WAL, a restored backup): then a new epoch begins.
 
 mod check;
+mod clock;
 mod cursors;
 mod database;
 mod fault;
@@ -45,7 +46,6 @@ use std::time::Duration;
 
 use crate::model::{Cursor, Epoch, ErrorCode, EventError};
 
-pub use cursors::NamedCursor;
 pub use journal::{CommittedBatch, CommittedEvent, EventRow, Published, Resume};
 pub use readers::Snapshot;
 pub use tokens::TokenRow;

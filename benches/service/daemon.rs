@@ -58,10 +58,15 @@ impl Server {
 
     /// The floor, in a process of its own like the product.
     pub fn floor() -> Result<Self> {
+        Self::beside(super::floor::FLAG)
+    }
+
+    /// This program once more, as what `flag` makes it.
+    pub fn beside(flag: &str) -> Result<Self> {
         let home = tempfile::tempdir()?;
         let begun = Instant::now();
         let child = Command::new(std::env::current_exe()?)
-            .arg(super::floor::FLAG)
+            .arg(flag)
             .arg(home.path())
             .stdout(Stdio::null())
             .spawn()?;

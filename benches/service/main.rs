@@ -3,19 +3,23 @@
 //! `cargo bench --bench service [-- NAME…]` prints medians of five rounds; a
 //! round measures floor and product one after the other, so that a noisy
 //! neighbour hits both. Names: ready, memory, publish, fanout, paced, idle,
-//! replay, execute. Nothing here asserts: a benchmark informs, a person judges.
+//! replay, execute, tools, sessions. Nothing here asserts: a benchmark informs, a person judges.
 
+mod bare;
 mod daemon;
 mod floor;
 mod load;
+mod mcp;
 mod measure;
 mod report;
 
 use anyhow::{Result, bail};
 
 /// What can be measured, in the order it is printed.
-const ALL: &[&str] =
-    &["ready", "memory", "publish", "fanout", "paced", "idle", "replay", "execute"];
+const ALL: &[&str] = &[
+    "ready", "memory", "publish", "fanout", "paced", "idle", "replay", "execute", "tools",
+    "sessions",
+];
 
 fn main() -> Result<()> {
     let arguments: Vec<String> =
@@ -24,6 +28,11 @@ fn main() -> Result<()> {
         && flag == floor::FLAG
     {
         return floor::serve(folder.as_ref());
+    }
+    if let [flag, folder] = arguments.as_slice()
+        && flag == bare::FLAG
+    {
+        return bare::serve(folder.as_ref());
     }
     if let Some(unknown) = arguments.iter().find(|name| !ALL.contains(&name.as_str())) {
         bail!("no figure '{unknown}'; there are {}", ALL.join(", "));
@@ -42,7 +51,9 @@ fn main() -> Result<()> {
                 "paced" => measure::paced().await,
                 "idle" => measure::idle().await,
                 "replay" => measure::replay().await,
-                _ => measure::execute().await,
+                "execute" => measure::execute().await,
+                "tools" => mcp::tools().await,
+                _ => mcp::sessions().await,
             }
         })?;
     }

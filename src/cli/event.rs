@@ -38,7 +38,8 @@ pub struct Events {
     /// Wait for the first event that fits, print it and end.
     #[arg(short, long, conflicts_with = "follow")]
     wait: bool,
-    /// Have the daemon keep my place under this name; the next call continues there.
+    /// Have the daemon keep my place under this name; the next call continues
+    /// behind what was printed. A new name begins now, or at --since.
     #[arg(long = "as", value_name = "NAME")]
     pub name: Option<String>,
     /// Only these types: task.completed, task.*, custom.>; several with commas.
@@ -99,28 +100,28 @@ impl Events {
     }
 
     async fn list(self, cx: &Cx) -> Outcome {
-        let everything = self.since.is_some() || self.name.is_some();
         let mut place = Place::new(&cx.client, self.name.as_deref());
+        let since = match &self.since {
+            Some(since) => Some(since.clone()),
+            None => place.find().await?.map(|cursor| cursor.to_string()),
+        };
+        let everything = since.is_some();
         let mut arguments = ListEvents {
             types: self.types.clone(),
             subject: self.subject.clone(),
-            since: self.since.clone(),
-            name: self.name.clone().filter(|_| self.since.is_none()),
-            limit: if self.since.is_some() { PAGE } else { NEWEST },
+            since,
+            name: None,
+            limit: if everything { PAGE } else { NEWEST },
         };
         let mut seen = false;
         loop {
             let page: EventsResult = cx.client.call_tool("list_events", &arguments).await?;
-            if arguments.name.take().is_some() {
-                place.found(&page).await?;
-            }
             seen |= !page.events.is_empty();
             self.print_page(cx, &page, &mut place).await?;
             if !everything || !page.more {
                 break;
             }
             arguments.since = Some(page.cursor);
-            arguments.limit = PAGE;
         }
         if !seen {
             cx.out.hint("no events; `fleetctl events --follow` waits for some");

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use toml::de::DeTable;
+
 use super::Config;
 
 /// Why the configuration cannot be used.
@@ -45,37 +47,50 @@ pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
     let config: Config = toml::from_str(text).map_err(|error: toml::de::Error| {
         invalid(error.span().map_or(0, |span| span.start), error.message().to_owned())
     })?;
-    check(&config).map_err(|(key, problem)| {
-        invalid(text.find(key).unwrap_or(0), format!("{key} {problem}"))
+    check(&config).map_err(|(section, key, problem)| {
+        invalid(offset(text, section, key), format!("{section}.{key} {problem}"))
     })?;
     Ok(config)
 }
 
-/// Bounds that types cannot express.
-fn check(config: &Config) -> Result<(), (&'static str, &'static str)> {
-    let positive = [
-        ("max_unauthenticated", config.server.max_unauthenticated as u64),
-        ("max_connections", config.server.max_connections as u64),
-        ("max_events", config.journal.max_events),
-        ("max_mib", config.journal.max_mib),
-        ("max_days", config.journal.max_days),
-        ("ring_mib", config.journal.ring_mib as u64),
-        ("concurrency", config.tasks.concurrency as u64),
-        ("max_output_mib", config.tasks.max_output_mib),
-        ("keep_days", config.tasks.keep_days),
-        ("keep_mib", config.tasks.keep_mib),
-        ("max_mib", config.log.max_mib),
-        ("files", config.log.files as u64),
+/// Bounds that types cannot express: section, key and what is wrong.
+fn check(config: &Config) -> Result<(), (&'static str, &'static str, &'static str)> {
+    let Config { server, journal, tasks, log, .. } = config;
+    let bounds = [
+        ("server", "max_unauthenticated", 1, server.max_unauthenticated as u64),
+        ("server", "max_connections", 1, server.max_connections as u64),
+        ("journal", "max_events", 1, journal.max_events),
+        ("journal", "max_mib", 1, journal.max_mib),
+        ("journal", "max_days", 1, journal.max_days),
+        ("journal", "ring_mib", 1, journal.ring_mib as u64),
+        ("tasks", "concurrency", 1, tasks.concurrency as u64),
+        ("tasks", "max_queued", 0, tasks.max_queued as u64),
+        ("tasks", "max_output_mib", 1, tasks.max_output_mib),
+        ("tasks", "stop_grace_s", 0, tasks.stop_grace_s),
+        ("tasks", "keep_days", 1, tasks.keep_days),
+        ("tasks", "keep_mib", 1, tasks.keep_mib),
+        ("log", "max_mib", 1, log.max_mib),
+        ("log", "files", 1, log.files as u64),
     ];
-    for (key, value) in positive {
-        if value == 0 {
-            return Err((key, "has to be at least 1"));
+    for (section, key, least, value) in bounds {
+        if value < least {
+            return Err((section, key, "has to be at least 1"));
         }
         if value > u64::from(u32::MAX) {
-            return Err((key, "is larger than any machine can hold"));
+            return Err((section, key, "is larger than any machine can hold"));
         }
     }
     Ok(())
+}
+
+/// Where `key` of `section` stands in `text`, which has just been read.
+fn offset(text: &str, section: &str, key: &str) -> usize {
+    let find = || {
+        let file = DeTable::parse(text).ok()?;
+        let table = file.get_ref().get(section)?.get_ref().as_table()?;
+        Some(table.get_key_value(key)?.0.span().start)
+    };
+    find().unwrap_or(0)
 }
 
 /// Line and column, both from 1, of a byte offset.
@@ -112,5 +127,20 @@ mod tests {
         let error = parse("[server]\nport = 1\n  prot = 2\n", "f.toml").unwrap_err().to_string();
         assert!(error.starts_with("f.toml:3:3: "), "{error}");
         assert!(error.contains("prot"), "{error}");
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_refused_where_it_stands() {
+        for (text, place) in [
+            (
+                "[journal]\nmax_mib = 5 # max_mib\n[log]\n  max_mib = 0\n",
+                "f.toml:4:3: log.max_mib ",
+            ),
+            ("# files\nlog = { level = \"info\", files = 0 }\n", "f.toml:2:25: log.files "),
+            ("[tasks]\nstop_grace_s = 9223372036854775807\n", "f.toml:2:1: tasks.stop_grace_s "),
+        ] {
+            let error = parse(text, "f.toml").unwrap_err().to_string();
+            assert!(error.starts_with(place), "{error}");
+        }
     }
 }

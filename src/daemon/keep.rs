@@ -35,7 +35,7 @@ pub fn new_secret() -> Result<Secret, DaemonError> {
 }
 
 /// What makes MCP session ids ours: drawn from the token, so that ids survive a
-/// restart and end with the token they were made under.
+/// restart. A new token ends them at the next one: the key is drawn at the start.
 pub fn session_key(token: &Secret) -> SessionKey {
     let digest = Sha256::new().chain_update("mcp session\0").chain_update(token.reveal());
     SessionKey::new(digest.finalize().into())

@@ -13,7 +13,7 @@ use super::outcome::{conclusion, never_began, retry};
 use super::output::Frames;
 use super::plan::{Pids, Plan, StdinKind};
 use super::process::Boot;
-use super::rundir::{Input as RunInput, RunDir};
+use super::rundir::{Input as RunInput, RunDir, lasting};
 use super::state::{Input, Outcome, apply};
 use super::watch::Supervisor;
 use super::{FleetError, Inner};
@@ -24,8 +24,12 @@ use crate::store::StoreError;
 /// died meanwhile.
 const LATE: Duration = Duration::from_secs(2);
 
-/// Pause before a state that could not be stored is stored again.
+/// Pause before a state that could not be stored, or a question that could not
+/// be answered, comes again.
 const AGAIN: Duration = Duration::from_millis(500);
+
+/// Pause between two looks at what should be there any moment.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Where a task's loop begins.
 pub enum Begin {
@@ -100,23 +104,51 @@ impl Inner {
             Some(child) => Some(self.await_report(child).await?),
             None => None,
         };
-        if let Some(pids) = self.await_pids(&dir, adopted).await?
-            && pids.boot == Boot::current()
+        if let Some(pids) = self.await_pids(live, &dir, adopted).await?
+            && pids.boot == self.certainly(live.id, Boot::current).await?
         {
             if pids.command.is_some() {
                 self.persist(live.id, Input::Began { pid: pids.command }).await?;
                 live.reach(Phase::Running);
             }
-            if let Ok(Some(supervisor)) = Supervisor::find(pids.supervisor) {
+            let find = move || Supervisor::find(pids.supervisor);
+            if let Some(supervisor) = self.certainly(live.id, find).await? {
                 self.accompany(live, &dir, supervisor, adopted).await?;
             }
         }
         if let Some(child) = &mut child {
-            // It has ended; this only takes its zombie away.
-            let _ = child.wait();
+            self.reap(child).await?;
         }
-        let known = dir.status();
+        let of = dir.clone();
+        let known = self.certainly(live.id, move || lasting(of.status())).await?;
         blocking(move || Ok(conclusion(&dir, known))).await.map_err(|_| Leaving)
+    }
+
+    /// Takes the zombie away. It has ended already, unless its report could not be
+    /// read: then this is where its end is waited for.
+    async fn reap(&self, child: &mut Child) -> Result<(), Leaving> {
+        while matches!(child.try_wait(), Ok(None)) {
+            self.pause(LOOK).await?;
+        }
+        Ok(())
+    }
+
+    /// What `ask` says as soon as it can say anything. That there is no descriptor
+    /// or memory to ask with is never taken for an answer about a task.
+    async fn certainly<T: Send + 'static>(
+        &self,
+        id: TaskId,
+        ask: impl Fn() -> io::Result<T> + Clone + Send + 'static,
+    ) -> Result<T, Leaving> {
+        loop {
+            match blocking(ask.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    tracing::warn!(task = %id, %error, "how a task stands cannot be seen now");
+                    self.pause(AGAIN).await?;
+                }
+            }
+        }
     }
 
     /// Waits for the end of the supervisor's report, which its death ends too.
@@ -143,10 +175,16 @@ impl Inner {
 
     /// Who supervises the run. A daemon that died right after the dispatch left
     /// a supervisor that may still be on its way.
-    async fn await_pids(&self, dir: &RunDir, adopted: bool) -> Result<Option<Pids>, Leaving> {
+    async fn await_pids(
+        &self,
+        live: &Live,
+        dir: &RunDir,
+        adopted: bool,
+    ) -> Result<Option<Pids>, Leaving> {
         let since = Instant::now();
         loop {
-            let pids = dir.pids().ok().flatten();
+            let of = dir.clone();
+            let pids = self.certainly(live.id, move || lasting(of.pids())).await?.ok().flatten();
             let begun = pids.as_ref().is_some_and(|pids| pids.command.is_some());
             if begun || !adopted || dir.has("status") {
                 return Ok(pids);
@@ -158,7 +196,7 @@ impl Inner {
                 }
                 return Ok(pids);
             }
-            self.pause(Duration::from_millis(20)).await?;
+            self.pause(LOOK).await?;
         }
     }
 

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::MutexGuard;
 
 use super::drive::blocking;
 use super::live::Live;
@@ -31,26 +32,30 @@ impl Inner {
         if !live.open_stdin {
             return refuse("task", "did not leave its standard input open");
         }
-        let _turn = live.input.lock().await;
-        self.await_room(live).await?;
+        let turn = self.await_room(live).await?;
         let dir = live.dir();
         let path = dir.path().to_owned();
         let appended = blocking(move || append(&dir, offset, &bytes, end)).await;
+        drop(turn);
         let held = appended.map_err(|source| FleetError::Run { path, source })??;
         live.poke();
         Ok(held)
     }
 
-    async fn await_room(&self, live: &Live) -> Result<(), FleetError> {
+    /// A turn to append. It is not held while there is no room: a run that has
+    /// ended takes a turn as well, to hand its input to the next.
+    async fn await_room<'a>(&self, live: &'a Live) -> Result<MutexGuard<'a, ()>, FleetError> {
         loop {
+            let turn = live.input.lock().await;
             let dir = live.dir();
             if dir.has("stdin.closed") || self.book().get(live.id).is_none() {
                 return refuse("task", "no longer reads its standard input");
             }
             let held = std::fs::metadata(dir.file("stdin")).map_or(0, |meta| meta.len());
             if held.saturating_sub(dir.number("stdin.taken")) <= UNREAD {
-                return Ok(());
+                return Ok(turn);
             }
+            drop(turn);
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 () = self.closing.cancelled() => return Err(StoreError::Closed.into()),

@@ -65,7 +65,8 @@ pub fn never_began(detail: String) -> Outcome {
     }
 }
 
-fn unknown(dir: &RunDir, reason: String) -> Outcome {
+/// The outcome of a run of which nobody can say how it ended.
+pub fn unknown(dir: &RunDir, reason: String) -> Outcome {
     let bytes = |stream| {
         let (kept, cut) = dir.counts(stream);
         kept + cut
@@ -80,11 +81,10 @@ fn unknown(dir: &RunDir, reason: String) -> Outcome {
 }
 
 fn why_unknown(dir: &RunDir) -> String {
+    let rebooted = |pids: &Pids| Boot::current().is_ok_and(|boot| boot != pids.boot);
     match dir.pids().ok().flatten() {
         None => String::from("its supervisor never reported"),
-        Some(pids) if pids.boot != Boot::current() => {
-            String::from("the member was rebooted while it ran")
-        }
+        Some(pids) if rebooted(&pids) => String::from("the member was rebooted while it ran"),
         Some(Pids { command: Some(pid), .. }) => format!(
             "its supervisor was killed; the command was process {pid} and may still be running"
         ),

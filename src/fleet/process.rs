@@ -1,5 +1,6 @@
 //! What the system knows about processes.
 
+use std::io;
 use std::os::fd::RawFd;
 
 use nix::sys::signal::{Signal, kill};
@@ -22,47 +23,63 @@ pub struct Boot {
     pub init_start: Option<u64>,
 }
 
+// An error below means that it cannot be known now (no descriptor is free, say),
+// which is no fact about any process: ask again, never conclude.
+
 impl Identity {
-    pub fn of(pid: u32) -> Self {
-        Self { pid, start: start_time(pid) }
+    pub fn of(pid: u32) -> io::Result<Self> {
+        Ok(Self { pid, start: start_time(pid)? })
     }
 
     /// Whether this very process is still there, perhaps as a zombie.
-    pub fn is_present(self) -> bool {
-        start_time(self.pid).is_some_and(|start| self.start == Some(start))
+    pub fn is_present(self) -> io::Result<bool> {
+        Ok(start_time(self.pid)?.is_some_and(|start| self.start == Some(start)))
     }
 }
 
 impl Boot {
-    pub fn current() -> Self {
-        Self { id: boot_id(), init_start: start_time(1) }
+    pub fn current() -> io::Result<Self> {
+        Ok(Self { id: boot_id()?, init_start: start_time(1)? })
+    }
+}
+
+/// Reads a file that the system shows us, or does not.
+#[cfg(target_os = "linux")]
+fn shown(path: &str) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        // A process that ends between opening and reading is told as ESRCH.
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied => Ok(None),
+            _ => Err(error),
+        },
     }
 }
 
 #[cfg(target_os = "linux")]
-fn boot_id() -> Option<String> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(id.trim().to_owned())
+fn boot_id() -> io::Result<Option<String>> {
+    Ok(shown("/proc/sys/kernel/random/boot_id")?.map(|id| id.trim().to_owned()))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn boot_id() -> Option<String> {
-    sysinfo::System::boot_time().ok().map(|time| time.to_string())
+fn boot_id() -> io::Result<Option<String>> {
+    Ok(sysinfo::System::boot_time().ok().map(|time| time.to_string()))
 }
 
 /// Field 22 of `/proc/PID/stat`, in clock ticks since the boot.
 #[cfg(target_os = "linux")]
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat_field(&stat, 22)?.parse().ok()
+fn start_time(pid: u32) -> io::Result<Option<u64>> {
+    let stat = shown(&format!("/proc/{pid}/stat"))?;
+    Ok(stat.and_then(|stat| stat_field(&stat, 22)?.parse().ok()))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn start_time(pid: u32) -> Option<u64> {
+fn start_time(pid: u32) -> io::Result<Option<u64>> {
     let pid = sysinfo::Pid::from_u32(pid);
-    let mut system = sysinfo::System::new().ok()?;
+    let mut system = sysinfo::System::new().map_err(io::Error::other)?;
     system.refresh_processes(sysinfo::ProcessesToUpdate::Some(&[pid]), false);
-    system.process(pid).map(sysinfo::Process::start_time)
+    Ok(system.process(pid).map(sysinfo::Process::start_time))
 }
 
 /// A field of a stat line, counted from 1 as in proc(5). The second field may
@@ -135,10 +152,10 @@ mod tests {
 
     #[test]
     fn a_process_is_told_from_one_with_its_number() {
-        let me = Identity::of(std::process::id());
-        assert!(me.is_present());
-        assert!(!Identity { start: me.start.map(|start| start + 1), ..me }.is_present());
-        assert!(!Identity { start: None, ..me }.is_present(), "unknown is not the same");
+        let me = Identity::of(std::process::id()).unwrap();
+        assert!(me.is_present().unwrap());
+        assert!(!Identity { start: me.start.map(|start| start + 1), ..me }.is_present().unwrap());
+        assert!(!Identity { start: None, ..me }.is_present().unwrap(), "unknown is not the same");
     }
 
     #[cfg(target_os = "linux")]

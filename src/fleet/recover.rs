@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::drive::{Begin, blocking};
 use super::live::Live;
-use super::outcome::{conclusion, never_began};
+use super::outcome::{conclusion, never_began, unknown};
 use super::plan::StdinKind;
 use super::process::Boot;
-use super::rundir::RunDir;
+use super::rundir::{RunDir, lasting};
 use super::state::{Input, Known, Outcome};
 use super::{FleetError, Inner, Recovery};
 use crate::model::{Task, TaskState};
@@ -50,8 +50,8 @@ impl Inner {
             return self.settle(&task, lost, recovery).await;
         };
         let dir = self.run_dir(run);
-        let (state, of) = (task.state, dir.clone());
-        let found = blocking(move || look(&of, state)).await;
+        let (row, of) = (task.clone(), dir.clone());
+        let found = blocking(move || look(&of, &row)).await;
         let found = found.unwrap_or_else(|error| {
             // A full disk, say: its own loop finds out, or says `unknown`.
             tracing::warn!(task = %task.id, %error, "a run directory could not be read");
@@ -94,8 +94,8 @@ impl Inner {
 
 /// Reads one directory. A run that was not begun is forbidden to begin here:
 /// its caller got no answer and may have asked again meanwhile.
-fn look(dir: &RunDir, state: TaskState) -> std::io::Result<Found> {
-    if state == TaskState::Queued {
+fn look(dir: &RunDir, task: &Task) -> std::io::Result<Found> {
+    if task.state == TaskState::Queued {
         return Ok(match dir.plan() {
             Ok(plan) => {
                 Found::Waiting { order: plan.order, open_stdin: plan.stdin == StdinKind::Open }
@@ -106,20 +106,24 @@ fn look(dir: &RunDir, state: TaskState) -> std::io::Result<Found> {
             }
         });
     }
+    let planned = dir.has("plan");
     if dir.fence()? {
-        let detail = String::from("never started: the daemon went down before it began");
-        return Ok(Found::Ended(Box::new(never_began(detail))));
+        return Ok(Found::Ended(Box::new(unbegun(dir, task, planned))));
     }
-    let spec = dir.spec().ok();
+    if task.stop_requested {
+        // The daemon may have gone down between the row and this file.
+        dir.ask_stop()?;
+    }
+    let spec = lasting(dir.spec())?.ok();
     // A failure that is to be tried again is not the end of the task.
     let retries = spec.as_ref().is_some_and(|plan| plan.retries > 0);
     let open_stdin = spec.is_some_and(|plan| plan.stdin == StdinKind::Open);
     let gone = match dir.pids()? {
-        Some(pids) => pids.boot != Boot::current() || !pids.supervisor.is_present(),
+        Some(pids) => pids.boot != Boot::current()? || !pids.supervisor.is_present()?,
         None => false,
     };
     // Read after the look at the process, which may have just ended.
-    let status = dir.status();
+    let status = lasting(dir.status())?;
     if matches!(status, Ok(None)) && !gone {
         return Ok(Found::Runs { open_stdin });
     }
@@ -128,4 +132,18 @@ fn look(dir: &RunDir, state: TaskState) -> std::io::Result<Found> {
         return Ok(Found::Runs { open_stdin });
     }
     Ok(Found::Ended(Box::new(outcome)))
+}
+
+/// The outcome of a task whose latest run has just been forbidden to begin. That
+/// nothing ran is said only where it is certain: whoever reads it runs it again.
+fn unbegun(dir: &RunDir, task: &Task, planned: bool) -> Outcome {
+    match (task.state, task.started) {
+        (TaskState::Starting, None) => {
+            never_began(String::from("never started: the daemon went down before it began"))
+        }
+        (TaskState::Starting, Some(_)) if planned => {
+            never_began(String::from("failed, and the daemon went down before its next run began"))
+        }
+        _ => unknown(dir, String::from("its run directory is gone")),
+    }
 }

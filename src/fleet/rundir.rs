@@ -189,6 +189,18 @@ impl RunDir {
     }
 }
 
+/// What was read, good or bad, unless the machine is short of something: that
+/// passes, says nothing about the file, and is the outer error.
+pub fn lasting<T>(read: io::Result<T>) -> io::Result<io::Result<T>> {
+    use nix::libc::{EAGAIN, EMFILE, ENFILE, ENOMEM};
+    match read {
+        Err(error) if matches!(error.raw_os_error(), Some(EAGAIN | EMFILE | ENFILE | ENOMEM)) => {
+            Err(error)
+        }
+        read => Ok(read),
+    }
+}
+
 /// Creates a file of ours that is not there yet, mode 0600.
 pub fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)

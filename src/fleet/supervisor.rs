@@ -28,7 +28,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 
-use super::plan::{Cause, Pids, Plan, Status};
+use super::plan::{Cause, Pids, Plan, Status, StdinKind};
 use super::process::{self, Boot, Identity, signal_tree};
 use super::rundir::RunDir;
 use crate::model::{Exit, OutputStream, Timestamp};
@@ -78,31 +78,62 @@ fn detach() {
 fn run(dir: &RunDir) -> io::Result<()> {
     let signals = catch_signals()?;
     let plan = dir.spec()?;
-    let supervisor = Identity::of(std::process::id());
-    let mut pids = Pids { supervisor, boot: Boot::current(), command: None };
+    let supervisor = Identity::of(std::process::id())?;
+    let mut pids = Pids { supervisor, boot: Boot::current()?, command: None };
     dir.write_pids(&pids)?;
     if dir.has("stop") {
         return dir.write_status(&unborn(Cause::Stopped, None));
     }
-    let started = (Instant::now(), Timestamp::now());
-    let running = match command::start(dir, &plan) {
-        Ok(running) => running,
+    let begun = Outlets::open(dir, &plan)
+        .map_err(|error| format!("the files for its output cannot be made: {error}"))
+        .and_then(|outlets| {
+            let started = (Instant::now(), Timestamp::now());
+            Ok((outlets, started, command::start(dir, &plan)?))
+        });
+    let (outlets, started, running) = match begun {
+        Ok(begun) => begun,
         Err(problem) => {
             return dir.write_status(&unborn(Cause::NotStarted, Some(problem)));
         }
     };
+    // From here on nothing may keep us from the command's end and its status.
     pids.command = Some(running.pid);
-    dir.write_pids(&pids)?;
-    let mut supervisor = Supervisor::new(dir, &plan, running, started)?;
-    tell_daemon()?;
-    supervisor.serve(&signals)?;
-    dir.write_status(&supervisor.status()?)
+    // Not written on a full disk, say: then the status tells who it was.
+    let _ = dir.write_pids(&pids);
+    // The end of our standard output tells the daemon that `pid` is complete.
+    let _ = nix::unistd::dup2_stdout(&outlets.null);
+    let mut supervisor = Supervisor::new(dir, &plan, outlets, running, started);
+    supervisor.serve(&signals);
+    write_status(dir, &supervisor.status());
+    Ok(())
 }
 
-/// The end of our standard output tells the daemon that `pid` is complete.
-fn tell_daemon() -> io::Result<()> {
-    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
-    nix::unistd::dup2_stdout(null).map_err(io::Error::from)
+/// A full disk delays the truth, it does not change it: goes on until the status
+/// is written, or nobody is left to read it.
+fn write_status(dir: &RunDir, status: &Status) {
+    while dir.write_status(status).is_err() && dir.path().exists() {
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Everything that a supervisor needs, opened before the command begins.
+struct Outlets {
+    stdout: Capture,
+    stderr: Capture,
+    input: Option<feed::Input>,
+    null: std::fs::File,
+}
+
+impl Outlets {
+    fn open(dir: &RunDir, plan: &Plan) -> io::Result<Self> {
+        let open_stdin = plan.stdin == StdinKind::Open;
+        Ok(Self {
+            stdout: Capture::new(dir, OutputStream::Stdout, plan.max_output)?,
+            stderr: Capture::new(dir, OutputStream::Stderr, plan.max_output)?,
+            input: open_stdin.then(|| feed::Input::open(dir)).transpose()?,
+            null: std::fs::File::options().read(true).write(true).open("/dev/null")?,
+        })
+    }
 }
 
 /// All signals that could reach us become bytes: what a terminal, a shutdown or
@@ -160,26 +191,30 @@ impl<'a> Supervisor<'a> {
     fn new(
         dir: &'a RunDir,
         plan: &'a Plan,
+        outlets: Outlets,
         running: command::Running,
         started: (Instant, Timestamp),
-    ) -> io::Result<Self> {
-        let feed = running.stdin.map(|pipe| Feed::new(dir, pipe)).transpose()?;
-        Ok(Self {
+    ) -> Self {
+        let Outlets { mut stdout, mut stderr, input, .. } = outlets;
+        stdout.connect(running.stdout);
+        stderr.connect(running.stderr);
+        let feed = input.zip(running.stdin).and_then(|(input, pipe)| Feed::new(input, pipe));
+        Self {
             dir,
             plan,
             pid: running.pid,
             started,
-            stdout: Capture::new(dir, OutputStream::Stdout, running.stdout, plan.max_output)?,
-            stderr: Capture::new(dir, OutputStream::Stderr, running.stderr, plan.max_output)?,
+            stdout,
+            stderr,
             feed,
             active: Instant::now(),
             main: None,
             ending: None,
             childless: false,
-        })
+        }
     }
 
-    fn serve(&mut self, signals: &UnixStream) -> io::Result<()> {
+    fn serve(&mut self, signals: &UnixStream) {
         loop {
             self.reap();
             self.move_bytes();
@@ -188,13 +223,12 @@ impl<'a> Supervisor<'a> {
             if self.is_over(now) {
                 break;
             }
-            self.sleep(signals, now)?;
+            self.sleep(signals, now);
             drain(signals);
         }
         // What the command wrote before its end is in the pipes.
         self.stdout.pull_all();
         self.stderr.pull_all();
-        Ok(())
     }
 
     /// Collects every child that has ended: the command, and orphans below it.
@@ -288,7 +322,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Waits until there is something to do.
-    fn sleep(&self, signals: &UnixStream, now: Instant) -> io::Result<()> {
+    fn sleep(&self, signals: &UnixStream, now: Instant) {
         let mut waits = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         let pipes = [&self.stdout, &self.stderr];
         let pipes = pipes.into_iter().filter_map(|capture| capture.pipe());
@@ -300,8 +334,9 @@ impl<'a> Supervisor<'a> {
         // Rounded up: a deadline that is not quite reached would spin.
         let millis = u16::try_from(until.as_millis() + 1).unwrap_or(u16::MAX);
         match poll(&mut waits, PollTimeout::from(millis)) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) | Err(Errno::EINTR) => {}
+            // Out of memory, say. The command goes on, and so do we.
+            Err(_) => std::thread::sleep(KILL_ROUND),
         }
     }
 
@@ -325,10 +360,10 @@ impl<'a> Supervisor<'a> {
         limits.into_iter().flatten().fold(now + LOOK, Instant::min).max(now)
     }
 
-    fn status(&mut self) -> io::Result<Status> {
+    fn status(&mut self) -> Status {
         let ended = self.main.map_or_else(Instant::now, |(_, at)| at);
         let duration = ended.saturating_duration_since(self.started.0);
-        Ok(Status {
+        Status {
             exit: self.main.map(|(exit, _)| exit),
             cause: self.ending.as_ref().and_then(|ending| ending.cause),
             detail: None,
@@ -336,9 +371,9 @@ impl<'a> Supervisor<'a> {
             started_ms: Some(self.started.1.millis()),
             ended_ms: Timestamp::now().millis(),
             duration_ms: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            stdout: self.stdout.finish()?,
-            stderr: self.stderr.finish()?,
-        })
+            stdout: self.stdout.finish(),
+            stderr: self.stderr.finish(),
+        }
     }
 }
 

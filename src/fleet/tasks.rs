@@ -174,14 +174,19 @@ impl Inner {
         }
     }
 
-    /// Asks a task to stop, durably, and waits for its end.
-    pub async fn stop_task(self: &Arc<Self>, task: Task) -> Result<Task, FleetError> {
+    /// Asks a task to stop, durably. What has ended already stays as it is.
+    pub async fn wish_stop(self: &Arc<Self>, task: &Task) -> Result<(), FleetError> {
         if task.state.is_terminal() {
-            return Ok(task);
+            return Ok(());
         }
         let asked = Arc::clone(self).ask_stop(task.id);
         // Its own loop: the row and the file belong together.
-        self.tracker.spawn(asked).await.map_err(|_| StoreError::Closed)??;
+        self.tracker.spawn(asked).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The same, and waits for its end.
+    pub async fn stop_task(self: &Arc<Self>, task: Task) -> Result<Task, FleetError> {
+        self.wish_stop(&task).await?;
         let grace = Duration::from_secs(self.settings().stop_grace_s);
         let _ = tokio::time::timeout(grace + STOP_MARGIN, self.until_ended(task.id)).await;
         Ok(self.row(task.id).await?.unwrap_or(task))
@@ -190,17 +195,25 @@ impl Inner {
     async fn ask_stop(self: Arc<Self>, id: TaskId) -> Result<(), FleetError> {
         let Some(row) = self.change(id, Input::StopAsked).await? else { return Ok(()) };
         let live = self.book().get(id);
-        if row.state.is_terminal() {
+        let cancelled = row.state.is_terminal();
+        if cancelled {
             self.book().cancel_queued(id);
-        } else if let Some(run) = row.run {
+        }
+        if let Some(run) = row.run {
             // The row's run, not the one in memory: the next may be on its way.
             let dir = self.run_dir(run);
             let path = dir.path().to_owned();
-            let asked = blocking(move || dir.ask_stop()).await;
-            asked.map_err(|source| FleetError::Run { path, source })?;
+            let asked = blocking(move || {
+                if cancelled {
+                    dir.forget_secrets();
+                    return Ok(());
+                }
+                dir.ask_stop()
+            });
+            asked.await.map_err(|source| FleetError::Run { path, source })?;
         }
         if let Some(live) = live {
-            if row.state.is_terminal() {
+            if cancelled {
                 live.reach(Phase::Ended);
             } else {
                 live.poke();

@@ -30,8 +30,13 @@ mod linux {
     pub struct Supervisor(AsyncFd<OwnedFd>);
 
     impl Supervisor {
-        /// `None` if it is gone.
+        /// `None` if it is gone. An error says nothing about it.
         pub fn find(identity: Identity) -> io::Result<Option<Self>> {
+            // Asked first as well: where there are no such descriptors, its end
+            // still becomes known.
+            if !identity.is_present()? {
+                return Ok(None);
+            }
             let pid = i32::try_from(identity.pid).ok().and_then(Pid::from_raw);
             let Some(pid) = pid else { return Ok(None) };
             let fd = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -40,7 +45,7 @@ mod linux {
                 Err(error) => return Err(error.into()),
             };
             // Compared after opening: now the number cannot change hands any more.
-            if !identity.is_present() {
+            if !identity.is_present()? {
                 return Ok(None);
             }
             Ok(Some(Self(register(fd)?)))
@@ -170,18 +175,18 @@ mod portable {
 
     impl Supervisor {
         pub fn find(identity: Identity) -> io::Result<Option<Self>> {
-            Ok(identity.is_present().then_some(Self(identity)))
+            Ok(identity.is_present()?.then_some(Self(identity)))
         }
 
         pub async fn ended(&self) {
-            while self.0.is_present() {
+            while self.0.is_present().unwrap_or(true) {
                 tokio::time::sleep(LOOK).await;
             }
         }
 
         pub fn poke(&self) {
             let pid = i32::try_from(self.0.pid).map(nix::unistd::Pid::from_raw);
-            if let (Ok(pid), true) = (pid, self.0.is_present()) {
+            if let (Ok(pid), Ok(true)) = (pid, self.0.is_present()) {
                 let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGUSR1);
             }
         }

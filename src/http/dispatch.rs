@@ -27,7 +27,8 @@ use super::reply::{self, Response};
 use super::routes::{self, Access, Found, Route, Target};
 use super::{Context, body, events, tasks, tokens};
 use crate::mcp::McpBody;
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, EventError, NewEvent, Project};
+use crate::store::{Published, Store, StoreError, Tx};
 
 /// A request that may be answered, before its body is read.
 struct Call {
@@ -153,7 +154,8 @@ where
 {
     let context = Arc::clone(&call.context);
     let (route, begun) = (call.route, call.begun);
-    let answered = survive(&context.metrics, route.pattern, handle(call, body)).await;
+    let store = context.services.bus.store();
+    let answered = survive(&context.metrics, store, route.pattern, handle(call, body)).await;
     let response = answered.unwrap_or_else(|problem| problem.response());
     let took = begun.elapsed();
     context.metrics.latency.observe(took);
@@ -165,6 +167,7 @@ where
 /// A panic in a handler is that request's failure and nobody else's (R37).
 async fn survive<T>(
     metrics: &Metrics,
+    store: &Store,
     route: &'static str,
     handled: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
@@ -173,8 +176,21 @@ async fn survive<T>(
         Err(_panic) => {
             metrics.panics.add();
             tracing::error!(route, "a handler panicked");
+            tell_defect(store, route).await;
             Err(Problem::new(ErrorCode::Internal, "fleetd has a defect; its log says where"))
         }
+    }
+}
+
+/// Tells whoever waits for events; the caller's answer does not depend on it.
+async fn tell_defect(store: &Store, route: &'static str) {
+    let tell = move |tx: &mut Tx<'_>| -> Result<Published, StoreError> {
+        let data = json!({ "reason": format!("a request to {route} met a defect") });
+        let event = NewEvent::own("fleet.degraded", "fleet", Project::default_project(), data);
+        tx.append(event.map_err(EventError::from)?)
+    };
+    if let Err(error) = store.write(tell).await {
+        tracing::error!(route, %error, "a defect could not be told as an event");
     }
 }
 
@@ -199,9 +215,7 @@ where
             let media_type = "text/plain; version=0.0.4; charset=utf-8";
             Ok(reply::whole(StatusCode::OK, media_type, Bytes::from(text)))
         }
-        Target::ReadEvents => {
-            events::read(&services.bus, caller, &call.headers, &call.query, &context.tracker).await
-        }
+        Target::ReadEvents => events::read(&services.bus, caller, &call.headers, &call.query).await,
         Target::PublishEvents => {
             let bytes = body::read(body).await?;
             events::publish(&services.bus, &caller.principal, &call.headers, &bytes).await
@@ -311,9 +325,12 @@ fn refuse(context: &Context, rejection: &Rejection) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Severity;
 
     #[tokio::test]
-    async fn a_panic_is_one_requests_failure_and_is_counted() {
+    async fn a_panic_is_one_requests_failure_counted_and_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let fixture = crate::store::testing::open(&dir);
         let metrics = Metrics::default();
         let handled = async {
             tokio::task::yield_now().await;
@@ -322,9 +339,14 @@ mod tests {
             }
             Ok::<(), Problem>(())
         };
-        let problem = survive(&metrics, "/events", handled).await.unwrap_err();
+        let problem = survive(&metrics, &fixture.store, "/events", handled).await.unwrap_err();
         assert_eq!((problem.status.as_u16(), problem.code), (500, ErrorCode::Internal));
         assert_eq!(metrics.panics.get(), 1);
+        let told = fixture.told.lock().unwrap();
+        let [event] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((event.topic.as_str(), event.severity), ("fleet.degraded", Severity::Error));
+        let body: serde_json::Value = serde_json::from_slice(&event.body).unwrap();
+        assert_eq!(body["data"]["reason"], "a request to /events met a defect");
     }
 
     #[test]

@@ -8,9 +8,9 @@ use super::body;
 use super::problem::Problem;
 use super::query::Query;
 use super::reply::{self, Response};
-use super::stream::{EventStream, Named};
+use super::stream::EventStream;
 use crate::bus::{Bus, Start};
-use crate::model::{Cursor, Filter, Principal, Project, Severity};
+use crate::model::{Filter, Principal, Project, Severity};
 use crate::store::StoreError;
 use crate::wire::{decode_batch, decode_event, encode_event};
 
@@ -26,26 +26,18 @@ pub async fn read(
     caller: Caller,
     headers: &HeaderMap,
     query: &str,
-    tasks: &tokio_util::task::TaskTracker,
 ) -> Result<Response, Problem> {
     let query = Query::parse(query, PARAMETERS)?;
     let filter = filter(&query)?.within(&caller.principal);
     let signals = query.flag("signals", true)?;
     let mut start = start(headers, &query)?;
-    let mut named = None;
     if let Some(name) = query.get("as") {
-        check_name(name)?;
-        start = begin_named(bus, &caller.principal, name, start).await?;
-        named = Some(Named::new(
-            bus.store().clone(),
-            caller.principal.id.clone(),
-            name.to_owned(),
-            tasks.clone(),
-        ));
+        let place = bus.begin_named(&caller.principal, name, start).await;
+        start = Start::After(place.map_err(|error| Problem::of(error.code(), &error))?);
     }
     let subscription =
         bus.subscribe(filter, start, signals).map_err(|error| Problem::of(error.code(), &error))?;
-    let stream = EventStream::new(subscription, start == Start::Now, named);
+    let stream = EventStream::new(subscription, start == Start::Now);
     let mut response = reply::streamed("text/event-stream", stream.into_stream(), caller.until);
     *response.status_mut() = StatusCode::OK;
     Ok(response)
@@ -84,51 +76,8 @@ fn start(headers: &HeaderMap, query: &Query<'_>) -> Result<Start, Problem> {
         }
         None => None,
     };
-    match seen.filter(|text| !text.is_empty()).or_else(|| query.get("since")) {
-        None => Ok(Start::Now),
-        Some("0") => Ok(Start::Oldest),
-        Some(text) => {
-            let cursor: Cursor =
-                text.parse().map_err(|error| Problem::invalid(format!("{error}")))?;
-            Ok(Start::After(cursor))
-        }
-    }
-}
-
-fn check_name(name: &str) -> Result<(), Problem> {
-    // The same alphabet as a project's name: it stands in rows and messages.
-    Project::parse(name).map(|_| ()).map_err(|_| {
-        Problem::invalid(
-            "as has to be 1 to 64 of a-z A-Z 0-9 . _ - and begin with a letter or digit",
-        )
-    })
-}
-
-/// Begins a call under `name`: what it was handed before counts as seen.
-async fn begin_named(
-    bus: &Bus,
-    principal: &Principal,
-    name: &str,
-    start: Start,
-) -> Result<Start, Problem> {
-    let refused = |error: StoreError| Problem::of(error.code(), &error);
-    let head = bus.head();
-    let first = Cursor { seq: bus.store().oldest().saturating_sub(1), ..head };
-    let (seen, start) = match start {
-        Start::Now => (None, head),
-        Start::Oldest => (None, first),
-        Start::After(cursor) => {
-            // A position from the future must not be kept under a name.
-            bus.subscribe(Filter::default(), start, false)
-                .map_err(|error| Problem::of(error.code(), &error))?;
-            (Some(cursor), cursor)
-        }
-    };
-    let (principal, name) = (principal.id.clone(), name.to_owned());
-    let begin = move |tx: &mut crate::store::Tx<'_>| -> Result<Cursor, StoreError> {
-        tx.begin_named(&principal, &name, seen, start)
-    };
-    bus.store().write(begin).await.map(Start::After).map_err(refused)
+    let since = seen.filter(|text| !text.is_empty()).or_else(|| query.get("since"));
+    Start::parse(since).map_err(|error| Problem::invalid(error.to_string()))
 }
 
 /// `POST /events`: CloudEvents HTTP protocol binding 1.0.2, section 3.2 and 3.3.

@@ -6,11 +6,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use crate::bus::{Chunk, Delivery, Subscription};
-use crate::model::{Cursor, PrincipalId};
-use crate::store::{Store, StoreError};
 use crate::wire::{push_bookmark, push_comment, push_gap, push_retry};
 
 /// How often a stream says where it stands, so that the cursor of a narrow
@@ -24,22 +21,18 @@ const RETRY: u64 = 1000;
 /// write and one HTTP chunk; larger ones are passed on without a copy.
 const SMALL: usize = 8 * 1024;
 
-/// How often the position of a named cursor is written while it moves.
-const NOTE: Duration = Duration::from_secs(1);
-
 /// One reader of `GET /events`.
 pub struct EventStream {
     subscription: Subscription,
     ready: VecDeque<Bytes>,
     bookmark_at: Instant,
-    named: Option<Named>,
     failed: bool,
 }
 
 impl EventStream {
     /// A stream that begins with a comment, and with a bookmark if it begins at
     /// the head: a reader that is cut before its first event resumes there.
-    pub fn new(mut subscription: Subscription, at_head: bool, named: Option<Named>) -> Self {
+    pub fn new(mut subscription: Subscription, at_head: bool) -> Self {
         let mut hello = Vec::with_capacity(96);
         push_comment(&mut hello, concat!("fleetd ", env!("CARGO_PKG_VERSION")));
         push_retry(&mut hello, RETRY);
@@ -50,7 +43,6 @@ impl EventStream {
             subscription,
             ready: VecDeque::from([Bytes::from(hello)]),
             bookmark_at: Instant::now() + BOOKMARK,
-            named,
             failed: false,
         }
     }
@@ -70,30 +62,19 @@ impl EventStream {
             if self.failed {
                 return None;
             }
-            // Whoever asks again has taken everything up to here.
-            let at = self.subscription.cursor();
-            if let Some(named) = &mut self.named {
-                named.note(at).await;
-            }
             let now = Instant::now();
             if now >= self.bookmark_at {
                 self.bookmark_at = now + BOOKMARK;
                 let mut frame = Vec::with_capacity(40);
-                push_bookmark(&mut frame, at);
+                push_bookmark(&mut frame, self.subscription.cursor());
                 return Some(Bytes::from(frame));
             }
-            let due = self.wake_at();
-            match tokio::time::timeout_at(due, self.subscription.next()).await {
+            match tokio::time::timeout_at(self.bookmark_at, self.subscription.next()).await {
                 Err(_due) => {}
                 Ok(Ok(delivery)) => self.take(delivery),
                 Ok(Err(error)) => self.fail(error.code().as_str()),
             }
         }
-    }
-
-    fn wake_at(&self) -> Instant {
-        let note = self.named.as_ref().and_then(Named::due);
-        note.map_or(self.bookmark_at, |note| note.min(self.bookmark_at))
     }
 
     fn take(&mut self, delivery: Delivery) {
@@ -146,60 +127,5 @@ fn flush(joined: &mut BytesMut, single: &mut Option<Bytes>, ready: &mut VecDeque
     ready.extend(single.take());
     if !joined.is_empty() {
         ready.push_back(joined.split().freeze());
-    }
-}
-
-/// The cursor that the daemon keeps for a name while its stream is open.
-pub struct Named {
-    store: Store,
-    principal: PrincipalId,
-    name: String,
-    /// Where the last note could not be awaited, it is written from here.
-    tasks: TaskTracker,
-    handed: Option<Cursor>,
-    noted: Option<Cursor>,
-    last: Instant,
-}
-
-impl Named {
-    pub fn new(store: Store, principal: PrincipalId, name: String, tasks: TaskTracker) -> Self {
-        Self { store, principal, name, tasks, handed: None, noted: None, last: Instant::now() }
-    }
-
-    /// Notes that everything up to `at` was handed out; written at most once a second.
-    async fn note(&mut self, at: Cursor) {
-        self.handed = Some(at);
-        if self.due().is_some_and(|due| due <= Instant::now()) {
-            self.last = Instant::now();
-            self.noted = self.handed;
-            // A failure costs the reader a repetition later, which it expects.
-            let _ = write(&self.store, &self.principal, &self.name, at).await;
-        }
-    }
-
-    /// When the next note is to be written, if there is one.
-    fn due(&self) -> Option<Instant> {
-        (self.handed.is_some() && self.handed != self.noted).then(|| self.last + NOTE)
-    }
-}
-
-async fn write(
-    store: &Store,
-    principal: &PrincipalId,
-    name: &str,
-    at: Cursor,
-) -> Result<(), StoreError> {
-    let (principal, name) = (principal.clone(), name.to_owned());
-    store.write(move |tx| tx.hand_named(&principal, &name, at)).await
-}
-
-impl Drop for Named {
-    fn drop(&mut self) {
-        let Some(at) = self.handed.filter(|_| self.handed != self.noted) else { return };
-        let (store, principal) = (self.store.clone(), self.principal.clone());
-        let name = std::mem::take(&mut self.name);
-        self.tasks.spawn(async move {
-            let _ = write(&store, &principal, &name, at).await;
-        });
     }
 }

@@ -89,6 +89,12 @@ impl Front {
         self.detached.close();
     }
 
+    /// Returns when every stream has said its last word and is gone.
+    pub async fn closed(&self) {
+        // All permits are there when no stream holds one; the semaphore is never closed.
+        let _ = self.streams.acquire_many(MOST_STREAMS as u32).await;
+    }
+
     /// Whether HTTP+SSE is served; open connections go on.
     pub fn set_legacy_sse(&self, on: bool) {
         self.legacy_sse.store(on, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use serde_json::Value;
 
-use crate::bus::{BusError, Chunk};
+use crate::bus::{Bus, BusError, Chunk};
 use crate::mcp::tools::Failure;
 use crate::model::{Cursor, Filter};
 use crate::store::{Resume, Store};
@@ -24,20 +24,13 @@ pub struct Page {
     pub cursor: Cursor,
     pub gap: Option<(Cursor, Cursor, &'static str)>,
     pub more: bool,
-    sizes: VecDeque<usize>,
     bytes: usize,
 }
 
 impl Page {
-    fn at(cursor: Cursor) -> Self {
-        Self {
-            events: VecDeque::new(),
-            cursor,
-            gap: None,
-            more: false,
-            sizes: VecDeque::new(),
-            bytes: 0,
-        }
+    /// Nothing, at `cursor`.
+    pub fn at(cursor: Cursor) -> Self {
+        Self { events: VecDeque::new(), cursor, gap: None, more: false, bytes: 0 }
     }
 
     /// Nothing to tell yet.
@@ -67,20 +60,19 @@ impl Page {
     }
 
     fn push(&mut self, body: &[u8]) {
-        // The journal holds what was encoded here; null would show a defect.
-        self.events.push_back(serde_json::from_slice(body).unwrap_or(Value::Null));
-        self.sizes.push_back(body.len());
+        self.events.push_back(decoded(body));
         self.bytes += body.len();
     }
 
-    /// Keeps the newest that fit.
-    fn push_newest(&mut self, body: &[u8], limit: usize) {
-        self.push(body);
-        while self.events.len() > 1 && (self.events.len() > limit || self.bytes > MOST_BYTES) {
-            self.events.pop_front();
-            self.bytes -= self.sizes.pop_front().unwrap_or_default();
-        }
+    fn push_older(&mut self, body: &[u8]) {
+        self.events.push_front(decoded(body));
+        self.bytes += body.len();
     }
+}
+
+/// The journal holds what was encoded here; null would show a defect.
+fn decoded(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or(Value::Null)
 }
 
 /// What follows `place`, oldest first.
@@ -88,20 +80,20 @@ impl Page {
 /// # Errors
 /// [`BusError::Future`] if `place` lies after the newest event.
 pub async fn after(
-    store: &Store,
+    bus: &Bus,
     place: Cursor,
     filter: &Filter,
     limit: usize,
 ) -> Result<Page, Failure> {
-    let head = store.head();
+    let head = bus.head();
     let mut page = Page::at(Cursor { epoch: head.epoch, seq: place.seq });
-    match store.resume(place) {
+    match bus.resume(place) {
         Resume::After(_) => {}
         Resume::Gap { from, to, reason } => page.lose(from, to, reason),
         Resume::Future => return Err(BusError::Future { cursor: place, head }.into()),
     }
     while !page.more && page.cursor.seq < head.seq {
-        page = extend(store, page, head.seq, filter.clone(), limit).await?;
+        page = extend(bus.store(), page, head.seq, filter.clone(), limit).await?;
     }
     Ok(page)
 }
@@ -138,32 +130,41 @@ async fn extend(
     Ok(read.await?)
 }
 
-/// The newest events that match, oldest first. The journal is read forward only,
-/// so windows at its end grow until one holds enough.
-pub async fn newest(store: &Store, filter: &Filter, limit: usize) -> Result<Page, Failure> {
-    let head = store.head();
-    let mut window = (limit as u64).saturating_mul(2).max(256);
-    loop {
-        let after = head.seq.saturating_sub(window);
-        let filter = filter.clone();
-        let read = store.read(move |snapshot| {
-            let mut page = Page::at(head);
-            snapshot.scan(after, |row| {
-                if row.seq > head.seq {
+/// The newest events that match, oldest first.
+pub async fn newest(bus: &Bus, filter: &Filter, limit: usize) -> Result<Page, Failure> {
+    let head = bus.head();
+    let (mut page, mut rest) = (Page::at(head), Some(head.seq + 1));
+    while let Some(before) = rest {
+        (page, rest) = extend_back(bus.store(), page, before, filter.clone(), limit).await?;
+    }
+    Ok(page)
+}
+
+/// Looks at the rows before `before`. Returns where to go on, if there is more to look at.
+async fn extend_back(
+    store: &Store,
+    mut page: Page,
+    before: u64,
+    filter: Filter,
+    limit: usize,
+) -> Result<(Page, Option<u64>), Failure> {
+    let read = store.read(move |snapshot| {
+        let (mut looked, mut rest) = (0, None);
+        snapshot.scan_back(before, |row| {
+            if filter.admits(row.topic, row.subject, row.project, row.severity) {
+                if !page.fits(row.body.len(), limit) {
                     return ControlFlow::Break(());
                 }
-                if filter.admits(row.topic, row.subject, row.project, row.severity) {
-                    page.push_newest(row.body, limit);
-                }
-                ControlFlow::Continue(())
-            })?;
-            Ok(page)
-        });
-        let page = read.await?;
-        let enough = page.events.len() >= limit || page.bytes > MOST_BYTES / 2;
-        if enough || after < store.oldest() {
-            return Ok(page);
-        }
-        window = window.saturating_mul(8);
-    }
+                page.push_older(row.body);
+            }
+            looked += 1;
+            if looked < ROWS && page.events.len() < limit {
+                return ControlFlow::Continue(());
+            }
+            rest = Some(row.seq).filter(|_| page.events.len() < limit);
+            ControlFlow::Break(())
+        })?;
+        Ok((page, rest))
+    });
+    Ok(read.await?)
 }

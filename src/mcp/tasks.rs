@@ -5,7 +5,6 @@
 //! the task is `completed`. `failed` is kept for what could not be found out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rmcp::ErrorData;
 use rmcp::model::{DetailedTask, Task as TaskModel, TaskPayload, TaskStatus};
@@ -20,10 +19,6 @@ pub const TOOL: &str = "execute_command";
 
 /// How often a client that does not listen should ask.
 const POLL: u64 = 2000;
-
-/// How long a cancellation waits to be written down. The command may need its
-/// grace to end; the client learns that from the task.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The task as `tasks/get` and `notifications/tasks` show it.
 ///
@@ -65,7 +60,8 @@ pub fn summary(deps: &Deps, task: &Task) -> TaskModel {
     }
 }
 
-/// Asks a task to stop; what has ended stays as it is.
+/// Asks a task to stop; what has ended stays as it is. The command may need its
+/// grace to end after this; the client learns that from the task.
 ///
 /// # Errors
 /// -32602 if there is no such task for `principal`, or it may not stop any.
@@ -74,10 +70,7 @@ pub async fn cancel(deps: &Deps, principal: &Principal, id: &str) -> Result<(), 
     if !principal.may(Scope::Run) {
         return Err(ErrorData::invalid_params("this token may not stop tasks", None));
     }
-    match tokio::time::timeout(PATIENCE, deps.fleet.stop(principal, id)).await {
-        Ok(Ok(_)) | Err(_) => Ok(()),
-        Ok(Err(error)) => Err(refuse(error.into())),
-    }
+    deps.fleet.ask_stop(principal, id).await.map_err(|error| refuse(error.into()))
 }
 
 /// Checks that there is such a task; commands never ask for input, so answers to

@@ -35,7 +35,8 @@ pub enum EventError {
 /// position; the daemon has set everything that says who speaks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
-    /// UUIDv7, or the publisher's own id. The same id in the same project is stored once.
+    /// UUIDv7, or the publisher's own id. The same id of the same publisher in the
+    /// same project is stored once.
     pub id: String,
     pub topic: Topic,
     /// What it is about, such as `task/<id>`; see the topic table.

@@ -101,7 +101,7 @@ pub const TOPICS: &[TopicSpec] = &[
         "fleet.degraded",
         "fleet",
         Severity::Error,
-        "the journal had to be reopened after a failed write",
+        "the journal had to be reopened after a failed write, or a request met a defect",
         &[("reason", "what failed")],
     ),
     fact(

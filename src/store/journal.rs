@@ -124,8 +124,10 @@ impl JournalState {
         let seq = self.next;
         let body = event.body(seq);
         let chain = chain_value(&self.chain, &body);
-        let sql = "INSERT INTO event (seq, id, type, subject, project, severity, stored, body, chain)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (project, id) DO NOTHING";
+        let sql = "INSERT INTO event
+                   (seq, id, type, subject, project, severity, stored, publisher, body, chain)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+                   ON CONFLICT (project, publisher, id) DO NOTHING";
         let inserted = connection.prepare_cached(sql)?.execute(params![
             seq,
             event.id,
@@ -134,6 +136,7 @@ impl JournalState {
             event.project.as_str(),
             event.severity as i64,
             now.millis(),
+            event.publisher,
             body,
             chain
         ])?;
@@ -161,9 +164,12 @@ impl JournalState {
         connection: &Connection,
         event: &EncodedEvent,
     ) -> Result<Published, StoreError> {
+        let sql = "SELECT seq FROM event WHERE project = ?1 AND publisher = ?2 AND id = ?3";
         let seq = connection
-            .prepare_cached("SELECT seq FROM event WHERE project = ?1 AND id = ?2")?
-            .query_row(params![event.project.as_str(), event.id], |row| row.get(0))?;
+            .prepare_cached(sql)?
+            .query_row(params![event.project.as_str(), event.publisher, event.id], |row| {
+                row.get(0)
+            })?;
         Ok(Published { cursor: Cursor { epoch: self.epoch, seq }, duplicate: true })
     }
 }
@@ -208,13 +214,33 @@ pub fn committed_after(
 pub fn scan(
     connection: &Connection,
     after: u64,
-    mut visit: impl FnMut(EventRow<'_>) -> ControlFlow<()>,
+    visit: impl FnMut(EventRow<'_>) -> ControlFlow<()>,
 ) -> Result<u64, StoreError> {
     let sql =
         "SELECT seq, type, subject, project, severity, body FROM event WHERE seq > ?1 ORDER BY seq";
+    visit_rows(connection, sql, after, visit)
+}
+
+/// Visits events before `before`, newest first, until `visit` breaks or there are no more.
+pub fn scan_back(
+    connection: &Connection,
+    before: u64,
+    visit: impl FnMut(EventRow<'_>) -> ControlFlow<()>,
+) -> Result<(), StoreError> {
+    let sql = "SELECT seq, type, subject, project, severity, body FROM event WHERE seq < ?1
+               ORDER BY seq DESC";
+    visit_rows(connection, sql, before, visit).map(drop)
+}
+
+fn visit_rows(
+    connection: &Connection,
+    sql: &str,
+    bound: u64,
+    mut visit: impl FnMut(EventRow<'_>) -> ControlFlow<()>,
+) -> Result<u64, StoreError> {
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([after])?;
-    let mut last = after;
+    let mut rows = statement.query([bound])?;
+    let mut last = bound;
     while let Some(row) = rows.next()? {
         last = row.get(0)?;
         let event = EventRow {

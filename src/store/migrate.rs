@@ -34,16 +34,17 @@ CREATE TABLE event (
     project  TEXT NOT NULL,
     severity INTEGER NOT NULL, -- 0 debug to 4 error
     stored   INTEGER NOT NULL, -- milliseconds since 1970, by our clock: retention goes by it
+    publisher TEXT NOT NULL,   -- the principal that sent it; '' for fleetd's own
     body     BLOB NOT NULL,    -- the CloudEvent as JSON, as it was first sent
     chain    BLOB NOT NULL,    -- SHA-256 of the previous chain value and this body
-    UNIQUE (project, id)
+    -- Ids are the publisher's own: nobody can take the id of another's event.
+    UNIQUE (project, publisher, id)
 ) STRICT;
 CREATE TABLE cursor (          -- named cursors, per principal
     principal TEXT NOT NULL,
     name      TEXT NOT NULL,
     epoch     INTEGER NOT NULL,
-    acked     INTEGER NOT NULL,-- resumes here
-    handed    INTEGER NOT NULL,-- becomes acked at the next call
+    seq       INTEGER NOT NULL,-- handed out up to here: the next call begins behind it
     used      INTEGER NOT NULL,
     PRIMARY KEY (principal, name)
 ) STRICT, WITHOUT ROWID;
@@ -136,13 +137,13 @@ mod tests {
         let connection = Connection::open(path).unwrap();
         connection.pragma_update(None, "journal_mode", "WAL").unwrap();
         connection.execute_batch(&format!("{JOURNAL} PRAGMA user_version = 1;")).unwrap();
-        let sql = "INSERT INTO cursor VALUES ('owner', 'mine', 7, 3, 4, 5)";
+        let sql = "INSERT INTO cursor VALUES ('owner', 'mine', 7, 3, 5)";
         connection.execute(sql, []).unwrap();
         connection
     }
 
     fn kept(connection: &Connection) -> i64 {
-        connection.query_row("SELECT acked FROM cursor", [], |row| row.get(0)).unwrap()
+        connection.query_row("SELECT seq FROM cursor", [], |row| row.get(0)).unwrap()
     }
 
     #[test]

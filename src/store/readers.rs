@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::StoreError;
 use super::database::open_reader;
 use super::fault::{Kind, copy_of};
-use super::journal::{EventRow, scan};
+use super::journal::{EventRow, scan, scan_back};
 use super::shared::Message;
 use super::state::State;
 
@@ -45,6 +45,18 @@ impl Snapshot<'_> {
         visit: impl FnMut(EventRow<'_>) -> ControlFlow<()>,
     ) -> Result<u64, StoreError> {
         scan(self.0, after, visit)
+    }
+
+    /// Visits events before position `before`, newest first, until `visit` breaks.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn scan_back(
+        &self,
+        before: u64,
+        visit: impl FnMut(EventRow<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        scan_back(self.0, before, visit)
     }
 
     /// The position of the oldest event that is held; one past the head if none is.

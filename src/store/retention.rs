@@ -14,12 +14,13 @@ pub const CHUNK: u64 = 1000;
 /// Milliseconds after which a named cursor that nobody used is forgotten: 90 days.
 const CURSOR_AGE: i64 = 90 * 24 * 3600 * 1000;
 
-/// Whether there is anything to trim. Reads one row at most.
+/// Whether there is anything to trim; age counts only if it is known what time
+/// it is `now`. Reads one row at most.
 pub fn is_due(
     connection: &Connection,
     journal: &JournalState,
     keep: &Retention,
-    now: Timestamp,
+    now: Option<Timestamp>,
 ) -> rusqlite::Result<bool> {
     if journal.events == 0 {
         return Ok(false);
@@ -47,7 +48,7 @@ pub fn trim(
     connection: &Connection,
     journal: &mut JournalState,
     keep: &Retention,
-    now: Timestamp,
+    now: Option<Timestamp>,
 ) -> rusqlite::Result<bool> {
     let over_rows = journal.events.saturating_sub(keep.rows);
     let over_bytes = journal.bytes.saturating_sub(keep.bytes);
@@ -82,7 +83,7 @@ pub fn trim(
 }
 
 /// Events stored before this are too old.
-fn cutoff(keep: &Retention, now: Timestamp) -> i64 {
+fn cutoff(keep: &Retention, now: Option<Timestamp>) -> i64 {
     let age = i64::try_from(keep.age.as_millis()).unwrap_or(i64::MAX);
-    now.millis().saturating_sub(age)
+    now.map_or(i64::MIN, |now| now.millis().saturating_sub(age))
 }

@@ -28,7 +28,12 @@ impl Tx<'_> {
     /// If the event is too large, or the database refuses it.
     pub fn append(&mut self, event: NewEvent) -> Result<Published, StoreError> {
         let encoded = encode_event(event, self.source)?;
-        self.append_encoded(&encoded)
+        let published = self.append_encoded(&encoded)?;
+        if published.duplicate {
+            // It was decided just now, so it cannot have been told before.
+            tracing::error!(id = encoded.id, topic = %encoded.topic, "an event of fleetd's own was there already and is not told again; please report it");
+        }
+        Ok(published)
     }
 
     /// Appends an event that is already encoded.

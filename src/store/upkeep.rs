@@ -29,8 +29,10 @@ impl Writer {
             self.space.prepare();
             self.begin_check();
         }
-        let now = Timestamp::now();
-        let sweep = tick && self.swept.is_none_or(|swept| swept.elapsed() >= SWEEP);
+        let age = self.options.retention.age;
+        let now = self.clock.believed(Timestamp::now(), Instant::now(), age);
+        let sweep =
+            tick && now.is_some() && self.swept.is_none_or(|swept| swept.elapsed() >= SWEEP);
         match self.housekeep_within(now, sweep) {
             Ok(more) => {
                 self.trimming = more;
@@ -43,7 +45,7 @@ impl Writer {
         }
     }
 
-    fn housekeep_within(&mut self, now: Timestamp, sweep: bool) -> rusqlite::Result<bool> {
+    fn housekeep_within(&mut self, now: Option<Timestamp>, sweep: bool) -> rusqlite::Result<bool> {
         let due = is_due(&self.connection, &self.journal, &self.options.retention, now)?;
         if !due && !sweep {
             return Ok(false);
@@ -67,7 +69,7 @@ impl Writer {
 
     fn housekeep_transaction(
         &mut self,
-        now: Timestamp,
+        now: Option<Timestamp>,
         due: bool,
         sweep: bool,
     ) -> rusqlite::Result<bool> {
@@ -76,7 +78,7 @@ impl Writer {
         if due {
             more = trim(&self.connection, &mut self.journal, &self.options.retention, now)?;
         }
-        if sweep {
+        if let (true, Some(now)) = (sweep, now) {
             drop_unused_cursors(&self.connection, now)?;
         }
         execute(&self.connection, "COMMIT")?;

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::check::Checker;
+use super::clock::Clock;
 use super::fault::{Failure, Kind, damage};
 use super::group::{Group, Job};
 use super::highwater::{HighWater, Mark};
@@ -51,6 +52,8 @@ pub struct Writer {
     pub(super) broke: Option<Instant>,
     /// More to trim than one chunk: go on while nobody waits.
     pub(super) trimming: bool,
+    /// Says whether age counts.
+    pub(super) clock: Clock,
     /// When cursors were last looked through.
     pub(super) swept: Option<Instant>,
     hook: CommitHook,
@@ -93,6 +96,7 @@ pub fn start(
         checked: false,
         broke: None,
         trimming: false,
+        clock: Clock::new(Timestamp::now(), Instant::now()),
         swept: None,
         hook,
         messages: weak.clone(),

@@ -18,6 +18,8 @@ pub struct EncodedEvent {
     pub project: Project,
     pub severity: Severity,
     pub time: Timestamp,
+    /// The verified principal that sent it; empty for fleetd's own.
+    pub publisher: String,
     /// A JSON object without its end: `{"specversion":…,"data":{…}`
     head: Vec<u8>,
 }
@@ -81,6 +83,7 @@ pub fn encode_event(event: NewEvent, source: &str) -> Result<EncodedEvent, Event
         project: event.project,
         severity: event.severity,
         time: event.time,
+        publisher: event.publisher.unwrap_or_default(),
         head,
     })
 }

@@ -7,6 +7,7 @@ mod connection;
 mod events;
 mod everyone;
 mod listen;
+mod live;
 mod modern;
 mod refusals;
 mod replay;

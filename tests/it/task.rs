@@ -4,6 +4,7 @@ mod ends;
 mod flood;
 mod recovery;
 mod rig;
+mod scarce;
 mod stops;
 mod streams;
 pub mod whole;

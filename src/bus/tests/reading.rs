@@ -1,7 +1,7 @@
 //! One subscription at a time: where it starts, what it is told, what wakes it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
@@ -9,10 +9,34 @@ use futures_util::FutureExt;
 use serde_json::json;
 
 use super::{World, next_seqs, read};
-use crate::bus::{BusError, Delivery, Gap, Start};
+use crate::bus::{Bus, BusError, Delivery, Feed, Gap, Start};
 use crate::model::{Epoch, ErrorCode, Filter, Project, Severity, Signal, Topic};
-use crate::store::Retention;
-use crate::store::testing::{KEEP, event, eventually};
+use crate::store::testing::{KEEP, event, event_of, eventually, options};
+use crate::store::{CommitHook, Resume, Retention, Store};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_told_of_a_position_may_ask_for_it_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let feed = Feed::new(4096);
+    let (bus, publish) = (Arc::new(OnceLock::<Bus>::new()), feed.hook());
+    let (asked, during) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(&bus));
+    let answers = Arc::clone(&asked);
+    // The store's own head moves only after its hook has returned.
+    let hook: CommitHook = Arc::new(move |batch| {
+        publish(batch);
+        let bus = during.get().unwrap();
+        let head = bus.head();
+        let answer = (bus.store().resume(head), bus.resume(head), bus.place(Start::After(head)));
+        answers.lock().unwrap().push(answer);
+    });
+    let (store, _) = Store::open(options(dir.path(), KEEP), hook).unwrap();
+    assert!(bus.set(Bus::new(feed, store.clone())).is_ok());
+    store.publish(vec![event_of("a", "custom.test", "", "default")]).await.unwrap();
+    let answers = asked.lock().unwrap();
+    let [(Resume::Future, Resume::After(1), Ok(_))] = answers.as_slice() else {
+        panic!("{answers:?}");
+    };
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn starts_where_it_is_told_to() {

@@ -37,16 +37,22 @@ struct Marker {
 }
 
 impl Capture {
-    pub fn new(dir: &RunDir, stream: OutputStream, pipe: OwnedFd, cap: u64) -> io::Result<Self> {
-        set_nonblocking(&pipe)?;
+    /// Makes the file. Called before the command begins: it shall not run if
+    /// there is nowhere to put what it says.
+    pub fn new(dir: &RunDir, stream: OutputStream, cap: u64) -> io::Result<Self> {
         Ok(Self {
-            pipe: Some(File::from(pipe)),
+            pipe: None,
             file: create(&dir.file(stream.as_str()))?,
             cap,
             count: Count::default(),
             marker: Marker { path: dir.file(&format!("{}.cut", stream.as_str())), file: None },
             buffer: vec![0; CHUNK],
         })
+    }
+
+    /// Reads from `pipe` from now on.
+    pub fn connect(&mut self, pipe: OwnedFd) {
+        self.pipe = nonblocking(pipe);
     }
 
     /// Takes what is there, for one turn. Returns whether there was anything.
@@ -76,13 +82,14 @@ impl Capture {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
-    /// Makes file and marker durable.
-    pub fn finish(&mut self) -> io::Result<Count> {
+    /// Makes file and marker durable, as far as the disk lets us: how the command
+    /// ended is told in any case.
+    pub fn finish(&mut self) -> Count {
         if self.count.kept > 0 {
-            self.file.sync_data()?;
+            let _ = self.file.sync_data();
         }
         self.marker.note(self.count.cut, true);
-        Ok(self.count)
+        self.count
     }
 
     /// Bytes read into the buffer; `None` if there are none now, or ever.
@@ -145,10 +152,11 @@ impl Marker {
     }
 }
 
-/// Only our end: the command's is a file description of its own.
-pub fn set_nonblocking(pipe: &OwnedFd) -> io::Result<()> {
+/// Only our end: the command's is a file description of its own. `None` if the
+/// system refuses, which it has no reason to; one that blocks would block us.
+pub fn nonblocking(pipe: OwnedFd) -> Option<File> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let flags = OFlag::from_bits_retain(fcntl(pipe, FcntlArg::F_GETFL)?);
-    fcntl(pipe, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
+    let flags = OFlag::from_bits_retain(fcntl(&pipe, FcntlArg::F_GETFL).ok()?);
+    fcntl(&pipe, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK)).ok()?;
+    Some(File::from(pipe))
 }

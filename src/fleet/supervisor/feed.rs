@@ -9,34 +9,41 @@ use std::os::unix::fs::FileExt;
 use nix::poll::PollFlags;
 
 use super::super::rundir::{RunDir, create};
-use super::capture::set_nonblocking;
+use super::capture::nonblocking;
 
 const CHUNK: usize = 64 * 1024;
 
 /// The daemon appends to the file; we follow. How far we got stands in
 /// `stdin.taken`, which bounds what the daemon lets pile up.
 pub struct Feed {
-    dir: RunDir,
+    input: Input,
     pipe: File,
-    file: File,
-    taken: File,
     /// Read from the file so far.
     offset: u64,
     /// Read, but not yet taken by the command.
     pending: Vec<u8>,
 }
 
-impl Feed {
-    pub fn new(dir: &RunDir, pipe: OwnedFd) -> io::Result<Self> {
-        set_nonblocking(&pipe)?;
+/// The files of an input, opened before the command begins.
+pub struct Input {
+    dir: RunDir,
+    file: File,
+    taken: File,
+}
+
+impl Input {
+    pub fn open(dir: &RunDir) -> io::Result<Self> {
         Ok(Self {
             dir: dir.clone(),
-            pipe: File::from(pipe),
             file: File::open(dir.file("stdin"))?,
             taken: create(&dir.file("stdin.taken"))?,
-            offset: 0,
-            pending: Vec::new(),
         })
+    }
+}
+
+impl Feed {
+    pub fn new(input: Input, pipe: OwnedFd) -> Option<Self> {
+        Some(Self { input, pipe: nonblocking(pipe)?, offset: 0, pending: Vec::new() })
     }
 
     /// Moves what can be moved. `false`: the input is closed, drop this.
@@ -45,10 +52,10 @@ impl Feed {
         let open = self.advance();
         if self.consumed() != before {
             let line = format!("{:020}\n", self.consumed());
-            let _ = self.taken.write_all_at(line.as_bytes(), 0);
+            let _ = self.input.taken.write_all_at(line.as_bytes(), 0);
         }
         if !open {
-            let _ = self.dir.mark("stdin.closed");
+            let _ = self.input.dir.mark("stdin.closed");
         }
         open
     }
@@ -67,7 +74,7 @@ impl Feed {
         loop {
             if self.pending.is_empty() {
                 // Asked for before reading: the mark is made after the last byte.
-                let ended = self.dir.has("stdin.end");
+                let ended = self.input.dir.has("stdin.end");
                 match self.fill() {
                     Ok(0) => return !ended && !self.is_abandoned(),
                     Ok(_) => {}
@@ -86,7 +93,7 @@ impl Feed {
 
     fn fill(&mut self) -> io::Result<usize> {
         self.pending.resize(CHUNK, 0);
-        let count = self.file.read_at(&mut self.pending, self.offset);
+        let count = self.input.file.read_at(&mut self.pending, self.offset);
         self.pending.truncate(*count.as_ref().unwrap_or(&0));
         self.offset += self.pending.len() as u64;
         count

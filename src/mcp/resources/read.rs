@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::{Noun, Uri};
+use crate::bus::Start;
 use crate::fleet::FleetError;
 use crate::mcp::page::{self, Page};
 use crate::mcp::tools::{Deps, Failure};
-use crate::model::{Cursor, Principal, TaskId};
+use crate::model::{Principal, TaskId};
 use crate::wire::tools::TaskView;
 
 /// Tasks and events that one content shows at most.
@@ -70,19 +71,15 @@ pub async fn read(deps: &Arc<Deps>, principal: &Principal, uri: &str) -> Result<
 
 /// The events to show with it, if any.
 async fn history(deps: &Deps, principal: &Principal, uri: &Uri) -> Result<Option<Page>, Failure> {
-    let store = deps.bus.store();
     let filter = uri.noun.filter(principal);
-    let place = match uri.since.as_deref() {
-        Some("0") => {
-            Some(Cursor { epoch: store.head().epoch, seq: store.oldest().saturating_sub(1) })
-        }
-        Some(since) => Some(since.parse()?),
-        None => None,
+    let place = match Start::parse(uri.since.as_deref())? {
+        Start::Now => None,
+        start => Some(deps.bus.place(start)?),
     };
     match place {
-        Some(place) => page::after(store, place, &filter, MOST_EVENTS).await.map(Some),
+        Some(place) => page::after(&deps.bus, place, &filter, MOST_EVENTS).await.map(Some),
         None if uri.noun == Noun::Events => {
-            page::newest(store, &filter, MOST_EVENTS).await.map(Some)
+            page::newest(&deps.bus, &filter, MOST_EVENTS).await.map(Some)
         }
         None => Ok(None),
     }

@@ -16,7 +16,7 @@ use crate::mcp::Identity;
 use crate::mcp::patience::Patience;
 use crate::mcp::session::Nonce;
 use crate::mcp::sessions::Cancel;
-use crate::model::{Principal, PrincipalId};
+use crate::model::Principal;
 
 /// The services that tools are made of.
 pub struct Deps {
@@ -71,10 +71,6 @@ impl Context {
 
     pub fn principal(&self) -> &Principal {
         &self.call.principal
-    }
-
-    pub fn principal_id(&self) -> PrincipalId {
-        Arc::clone(&self.call.principal.id)
     }
 
     /// Returns when waiting has no point any more.

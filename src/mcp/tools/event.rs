@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::bus::{Delivery, Start};
-use crate::model::{Cursor, Filter, Scope};
+use crate::model::{Filter, Scope};
 use crate::store::StoreError;
 use crate::wire::tools::{
     EventsResult, GapView, ListEvents, PublishEvent, PublishEventResult, WaitForEvents,
@@ -56,22 +56,27 @@ pub fn rows() -> [Tool; 3] {
 
 async fn list_events(context: Context, asked: ListEvents) -> Result<Reply<EventsResult>, Failure> {
     let filter = filter(&context, &asked.types, asked.subject)?;
+    let (bus, principal) = (&context.deps.bus, context.principal());
+    let start = Start::parse(asked.since.as_deref())?;
+    if let (0, Some(name)) = (asked.limit, &asked.name) {
+        let place = bus.begin_named(principal, name, start).await?;
+        return Ok(result(Page::at(place), false).into());
+    }
     let limit = limit(asked.limit)?;
-    let since = asked.since.as_deref().map(|since| since_cursor(&context, since)).transpose()?;
-    let store = context.deps.bus.store();
-    let place = match (&asked.name, since) {
-        (Some(name), None) => stored_place(&context, name).await?,
-        _ => since,
+    let place = match (&asked.name, start) {
+        (Some(name), Start::Now) => bus.named(principal, name).await?,
+        (None, Start::Now) => None,
+        (_, start) => Some(bus.place(start)?),
     };
     let page = match place {
-        Some(place) => page::after(store, place, &filter, limit).await?,
-        None => page::newest(store, &filter, limit).await?,
+        Some(place) => page::after(bus, place, &filter, limit).await?,
+        None => page::newest(bus, &filter, limit).await?,
     };
-    if let Some(name) = asked.name {
+    if let Some(name) = &asked.name {
         // A new name begins with what this very call hands out.
-        let start = place.unwrap_or(page.cursor);
-        begin(&context, &name, since, start).await?;
-        hand(&context, name, page.cursor).await?;
+        let start = Start::After(place.unwrap_or(page.cursor));
+        bus.begin_named(principal, name, start).await?;
+        bus.hand_named(principal, name, page.cursor).await?;
     }
     Ok(result(page, false).into())
 }
@@ -84,20 +89,20 @@ async fn wait_for_events(
     let limit = limit(asked.limit)?;
     let patience = context.call.patience.limit(context.progress.wanted());
     let deadline = Instant::now() + patience.min(Duration::from_secs(asked.timeout_s));
-    let since = asked.since.as_deref().map(|since| since_cursor(&context, since)).transpose()?;
-    let now = context.deps.bus.head();
+    let (bus, principal) = (&context.deps.bus, context.principal());
+    let start = Start::parse(asked.since.as_deref())?;
     let place = match &asked.name {
-        Some(name) => begin(&context, name, since, now).await?,
-        None => since.unwrap_or(now),
+        Some(name) => bus.begin_named(principal, name, start).await?,
+        None => bus.place(start)?,
     };
     context.progress.tell("waiting for events").await;
-    let mut page = page::after(context.deps.bus.store(), place, &filter, limit).await?;
+    let mut page = page::after(bus, place, &filter, limit).await?;
     let mut timed_out = false;
     if page.is_empty() {
         timed_out = !wait(&context, &mut page, filter, limit, deadline).await?;
     }
-    if let Some(name) = asked.name {
-        hand(&context, name, page.cursor).await?;
+    if let Some(name) = &asked.name {
+        bus.hand_named(principal, name, page.cursor).await?;
     }
     let text = if timed_out {
         Some(format!(
@@ -193,46 +198,6 @@ fn limit(limit: u32) -> Result<usize, Failure> {
     } else {
         Err(Failure::Argument(format!("argument 'limit' has to be 1 to {MOST_EVENTS}")))
     }
-}
-
-/// A cursor as given out, or "0" for before the oldest event that is held.
-fn since_cursor(context: &Context, since: &str) -> Result<Cursor, Failure> {
-    if since == "0" {
-        let store = context.deps.bus.store();
-        return Ok(Cursor { epoch: store.head().epoch, seq: store.oldest().saturating_sub(1) });
-    }
-    Ok(since.parse()?)
-}
-
-async fn stored_place(context: &Context, name: &str) -> Result<Option<Cursor>, Failure> {
-    let (principal, name) = (context.principal_id(), name.to_owned());
-    let store = context.deps.bus.store();
-    let stored = store.read(move |snapshot| snapshot.named_cursor(&principal, &name)).await?;
-    Ok(stored.map(|cursor| cursor.handed))
-}
-
-async fn begin(
-    context: &Context,
-    name: &str,
-    since: Option<Cursor>,
-    start: Cursor,
-) -> Result<Cursor, Failure> {
-    if name.is_empty() || name.len() > 64 {
-        return Err(Failure::Argument(String::from(
-            "argument 'as' has to be a name of 1 to 64 bytes",
-        )));
-    }
-    let (principal, name) = (context.principal_id(), name.to_owned());
-    let store = context.deps.bus.store();
-    let begun = store.write(move |tx| tx.begin_named(&principal, &name, since, start)).await;
-    Ok(begun.map_err(|error: StoreError| error)?)
-}
-
-async fn hand(context: &Context, name: String, cursor: Cursor) -> Result<(), Failure> {
-    let principal = context.principal_id();
-    let store = context.deps.bus.store();
-    let handed = store.write(move |tx| tx.hand_named(&principal, &name, cursor)).await;
-    Ok(handed.map_err(|error: StoreError| error)?)
 }
 
 fn result(page: Page, timed_out: bool) -> EventsResult {

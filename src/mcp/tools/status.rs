@@ -48,7 +48,7 @@ async fn fleet_status(context: Context, _: NoArguments) -> Result<Reply<FleetSta
         url: deps.identity.url.clone(),
         cursor: head.to_string(),
         journal: JournalStatus {
-            events: (head.seq + 1).saturating_sub(store.oldest()),
+            events: store.events(),
             bytes: store.bytes(),
             healthy: !store.is_degraded(),
             full: store.is_full(),

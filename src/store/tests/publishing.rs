@@ -40,6 +40,23 @@ async fn an_id_is_stored_once_per_project() {
     assert!(fixture.told.lock().unwrap().is_empty(), "a duplicate is not told again");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_the_id_of_anothers_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let fixture = open(&dir);
+    let of = |publisher: &str| {
+        let mut event = event("task.ended");
+        event.publisher = publisher.to_owned();
+        event
+    };
+    for (seq, publisher) in [(1, "a-model"), (2, "another"), (3, "")] {
+        let published = fixture.store.publish(vec![of(publisher)]).await.unwrap()[0];
+        assert_eq!((published.cursor.seq, published.duplicate), (seq, false), "{publisher}");
+    }
+    let again = fixture.store.publish(vec![of("another")]).await.unwrap()[0];
+    assert_eq!((again.cursor.seq, again.duplicate), (2, true));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn racing_duplicates_get_one_position() {
     let dir = tempfile::tempdir().unwrap();

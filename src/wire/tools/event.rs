@@ -22,7 +22,7 @@ pub struct ListEvents {
     /// Keep my place under this name; the next call with it continues.
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Most events to return, up to 1000.
+    /// Most events to return, up to 1000; 0 only moves the place of `as` to `since`.
     #[serde(default = "default_limit")]
     pub limit: u32,
 }

@@ -68,6 +68,19 @@ fn one_id_is_stored_once_and_answered_with_its_first_position() {
 }
 
 #[test]
+fn a_publisher_cannot_swallow_the_end_of_a_task() {
+    let daemon = Daemon::start();
+    let go = daemon.home().path().join("go");
+    let command = format!("until test -e '{}'; do sleep 0.05; done; exit 3", go.display());
+    let task = daemon.tool("execute_command", json!({ "command": command, "async": true }));
+    let id = task["stream_id"].as_str().expect("an id");
+    daemon.publish("custom.x", &format!("{id}.ended"), json!({}));
+    let mut stream = daemon.events(&format!("task={id}&since=0&signals=0"));
+    std::fs::write(go, "").expect("written");
+    assert_eq!(stream.next_named("task.failed").json()["data"]["exit_code"], 3);
+}
+
+#[test]
 fn a_batch_is_stored_whole_or_not_at_all() {
     let daemon = Daemon::start();
     let post = |batch: &Value| {

@@ -116,3 +116,21 @@ fn a_named_place_goes_on_where_it_was() {
     assert_eq!((code, ids(&stdout)), (143, vec!["id-6".to_owned()]));
     assert_eq!(daemon.fleetctl(&args).ok().stdout, "");
 }
+
+#[test]
+fn a_named_place_is_told_a_new_epoch_once() {
+    let daemon = Daemon::start();
+    publish(&daemon, 0, 2);
+    let args = ["events", "--json", "--types", "custom.>", "--as", "me"];
+    assert_eq!(daemon.fleetctl(&args).ok().stdout, "", "a new name begins now");
+    let second = publish(&daemon, 2, 4);
+    let home = daemon.kill9();
+    std::fs::remove_file(home.state().join("journal.mark")).unwrap();
+    let daemon = Daemon::start_in(home);
+    let told = daemon.fleetctl(&args).ok();
+    assert!(told.stderr.contains("gap"), "{told:?}");
+    assert_eq!(ids(&told.stdout), second, "{told:?}");
+    let third = publish(&daemon, 4, 5);
+    let told = daemon.fleetctl(&args).ok();
+    assert_eq!((ids(&told.stdout), told.stderr.contains("gap")), (third, false), "{told:?}");
+}

@@ -79,9 +79,16 @@ async fn a_wait_that_times_out_says_how_to_go_on() {
 async fn a_cursor_from_the_future_is_refused_by_name() {
     let rig = Rig::new();
     let future = format!("{}:99", rig.bus.head().epoch);
-    for tool in ["wait_for_events", "list_events"] {
+    let wait = json!({"as": "me", "timeout_s": 0});
+    for (tool, later) in [("wait_for_events", wait), ("list_events", json!({"as": "me"}))] {
         let result = rig.tool(tool, json!({"since": future})).await;
         assert_eq!(result["_meta"]["fleetd/error"]["code"], "cursor_in_future", "{result}");
+        let named = rig.tool(tool, json!({"since": future, "as": "me"})).await;
+        assert_eq!(named["_meta"]["fleetd/error"]["code"], "cursor_in_future", "{named}");
+        let later = rig.tool(tool, later).await;
+        assert!(later["structuredContent"].is_object(), "kept under the name: {later}");
+        let unnamed = rig.tool(tool, json!({"as": "not a name"})).await;
+        assert_eq!(unnamed["_meta"]["fleetd/error"]["code"], "invalid_argument");
         let result = rig.tool(tool, json!({"since": "yesterday"})).await;
         assert_eq!(result["_meta"]["fleetd/error"]["code"], "invalid_argument");
     }
@@ -102,6 +109,41 @@ async fn a_name_keeps_the_place_until_the_next_call() {
 }
 
 #[tokio::test]
+async fn a_limit_of_nothing_only_moves_the_name() {
+    let rig = Rig::new();
+    let first = rig.publish("custom.n", "info").await;
+    let second = rig.publish("custom.n", "info").await;
+    let place = json!({"as": "hook", "limit": 0});
+    let at = |result: &Value| result["structuredContent"]["cursor"].clone();
+    let new = rig.tool("list_events", place.clone()).await;
+    assert_eq!((at(&new), sequences(&new)), (second.to_string().into(), vec![]));
+    let back = json!({"as": "hook", "limit": 0, "since": first.to_string()});
+    let moved = rig.tool("list_events", back).await;
+    assert_eq!((at(&moved), sequences(&moved)), (first.to_string().into(), vec![]));
+    for _ in 0..2 {
+        assert_eq!(at(&rig.tool("list_events", place.clone()).await), first.to_string());
+    }
+    assert_eq!(sequences(&rig.tool("list_events", json!({"as": "hook"})).await), [second.seq]);
+    let unnamed = rig.tool("list_events", json!({"limit": 0})).await;
+    assert_eq!(unnamed["_meta"]["fleetd/error"]["code"], "invalid_argument");
+}
+
+#[tokio::test]
+async fn a_name_tells_a_new_epoch_once() {
+    let rig = Rig::new();
+    let list = json!({"as": "hook"});
+    let first = rig.publish("custom.n", "info").await;
+    assert_eq!(sequences(&rig.tool("list_events", list.clone()).await), [first.seq]);
+    let rig = rig.restart_in_new_epoch().await;
+    let gap = |result: &Value| result["structuredContent"]["gap"]["reason"].clone();
+    assert_eq!(gap(&rig.tool("list_events", list.clone()).await), "epoch");
+    let second = rig.publish("custom.n", "info").await;
+    assert_ne!(second.epoch, first.epoch);
+    let next = rig.tool("list_events", list).await;
+    assert_eq!((gap(&next), sequences(&next)), (Value::Null, vec![second.seq]));
+}
+
+#[tokio::test]
 async fn a_list_holds_the_newest() {
     let rig = Rig::new();
     let mut places = Vec::new();
@@ -117,6 +159,16 @@ async fn a_list_holds_the_newest() {
     let after = rig.tool("list_events", json!({"since": since, "types": ["custom.rare"]})).await;
     assert_eq!(sequences(&after), places[2..3]);
     assert_eq!(after["structuredContent"]["cursor"], rig.bus.head().to_string());
+}
+
+#[tokio::test]
+async fn a_list_finds_what_is_rare_far_back() {
+    let rig = Rig::new();
+    let rare = rig.publish("custom.rare", "info").await.seq;
+    rig.publish_many("custom.n", 20_500).await;
+    let found = rig.tool("list_events", json!({"limit": 2, "types": ["custom.rare"]})).await;
+    assert_eq!(sequences(&found), [rare]);
+    assert_eq!(found["structuredContent"]["cursor"], rig.bus.head().to_string());
 }
 
 #[tokio::test]

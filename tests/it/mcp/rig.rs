@@ -8,7 +8,7 @@ use fleetd::fleet::{Fleet, FleetOptions};
 use fleetd::mcp::{Identity, Mcp, McpBody, SessionKey};
 use fleetd::model::{Cursor, Principal, Timestamp};
 use fleetd::store::{Durability, Retention, Store, StoreOptions};
-use fleetd::wire::{SseFrame, SseParser};
+use fleetd::wire::{SseFrame, SseParser, decode_event, encode_event};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -80,6 +80,14 @@ impl Rig {
     pub async fn restart(self) -> Self {
         self.mcp.close();
         self.bus.store().close().await;
+        Self::at(self.dir)
+    }
+
+    /// The same, after the store has lost the proof of its age.
+    pub async fn restart_in_new_epoch(self) -> Self {
+        self.mcp.close();
+        self.bus.store().close().await;
+        std::fs::remove_file(self.dir.path().join("journal.mark")).unwrap();
         Self::at(self.dir)
     }
 
@@ -181,6 +189,19 @@ impl Rig {
         let arguments = json!({"type": topic, "severity": severity, "data": {"n": 1}});
         let result = self.tool("publish_event", arguments).await;
         result["structuredContent"]["cursor"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Adds `count` events in batches, past the tools.
+    pub async fn publish_many(&self, topic: &str, count: usize) {
+        let event = |n: usize| {
+            let event = json!({"specversion": "1.0", "id": format!("many-{n}"), "source": "rig", "type": topic});
+            let event = decode_event(event, &Principal::owner()).unwrap();
+            encode_event(event, "fleetd/test").unwrap()
+        };
+        for from in (0..count).step_by(1000) {
+            let batch = (from..count.min(from + 1000)).map(event).collect();
+            self.bus.store().publish(batch).await.unwrap();
+        }
     }
 
     /// Opens the session's own stream.

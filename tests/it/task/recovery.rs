@@ -107,6 +107,36 @@ async fn an_intent_without_a_start_never_starts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lost_run_directory_is_not_told_as_never_started() {
+    let rig = Rig::new().await;
+    let task = rig.begin(sh("exec sleep 60")).await;
+    let run_dir = rig.run_dir(&task);
+    let (dir, settings) = rig.down().await;
+    kill(supervisor_of(&run_dir));
+    kill(task.pid.unwrap());
+    std::fs::remove_dir_all(&run_dir).unwrap();
+    let rig = Rig::up(dir, settings).await;
+    assert_eq!(rig.recovery, Recovery { adopted: 0, settled: 0, unknown: 1 });
+    let ended = rig.row(task.id).await;
+    assert_eq!(ended.state, TaskState::Unknown, "{ended:?}");
+    assert!(ended.reason.unwrap().contains("is gone"));
+    assert_eq!(rig.topics(task.id).await, ["task.started", "task.unknown"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_was_stored_is_done_by_the_next_daemon() {
+    let rig = Rig::new().await;
+    let task = rig.begin(sh("exec sleep 60")).await;
+    // As if the daemon had died between the row and the file.
+    let mut row = rig.row(task.id).await;
+    row.stop_requested = true;
+    leave(&rig, row).await;
+    let rig = rig.restart().await;
+    assert_eq!(rig.recovery.adopted, 1);
+    assert_eq!(rig.end(task.id).await.state, TaskState::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_without_a_record_is_found() {
     let rig = Rig::new().await;
     let task = rig.begin(sh("sleep 0.5; exit 5")).await;

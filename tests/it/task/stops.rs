@@ -6,7 +6,7 @@ use fleetd::config;
 use fleetd::fleet::Stdin;
 use fleetd::model::{Exit, TaskState};
 
-use super::rig::{Rig, eventually, lives, owner, sh};
+use super::rig::{Rig, eventually, kill, lives, owner, sh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_polite_command_ends_by_term() {
@@ -49,7 +49,9 @@ async fn a_task_in_the_queue_never_begins() {
     let settings = config::Tasks { concurrency: 1, stop_grace_s: 1, ..config::Tasks::default() };
     let rig = Rig::with(settings).await;
     let first = rig.begin(sh("sleep 60")).await;
-    let second = rig.begin(sh("echo never")).await;
+    let mut never = sh("echo never");
+    never.stdin = Stdin::Bytes("secret".into());
+    let second = rig.begin(never).await;
     assert_eq!(second.state, TaskState::Queued);
     let stopped = rig.fleet.stop(&owner(), second.id).await.unwrap();
     assert_eq!(stopped.state, TaskState::Cancelled);
@@ -57,7 +59,24 @@ async fn a_task_in_the_queue_never_begins() {
     let third = rig.begin(sh("echo third")).await;
     rig.fleet.stop(&owner(), first.id).await.unwrap();
     assert_eq!(rig.end(third.id).await.state, TaskState::Completed);
-    assert!(!rig.run_dir(&second).join("stdout").exists());
+    let run_dir = rig.run_dir(&second);
+    assert!(!run_dir.join("stdout").exists());
+    // What may hold secrets is gone with it.
+    assert!(!run_dir.join("stdin").exists() && !run_dir.join("plan").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_to_stop_is_durable_before_the_end() {
+    let settings = config::Tasks { stop_grace_s: 60, ..config::Tasks::default() };
+    let rig = Rig::with(settings).await;
+    let task = rig.begin(sh("trap '' TERM; echo up; while :; do sleep 0.1; done")).await;
+    eventually("it is up", async || rig.stdout(task.id).await == "up\n").await;
+    rig.fleet.ask_stop(&owner(), task.id).await.unwrap();
+    let row = rig.row(task.id).await;
+    assert_eq!((row.state, row.stop_requested), (TaskState::Running, true));
+    assert!(rig.run_dir(&task).join("stop").exists());
+    kill(task.pid.unwrap());
+    assert_eq!(rig.end(task.id).await.state, TaskState::Cancelled);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -49,6 +49,34 @@ async fn beyond_the_cap_bytes_are_counted_and_the_command_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_waits_does_not_keep_the_next_run_from_beginning() {
+    let rig = Rig::new().await;
+    let (gate, ran) = (rig.dir.path().join("gate"), rig.dir.path().join("ran"));
+    // What is left over holds the input open, and nobody reads it any more.
+    let mut spec = sh(&format!(
+        "if [ -e '{ran}' ]; then wc -c; exit; fi; touch '{ran}'
+        exec 3<&0; sleep 5 <&3 >/dev/null 2>&1 &
+        until [ -e '{gate}' ]; do sleep 0.02; done; exit 1",
+        ran = ran.display(),
+        gate = gate.display()
+    ));
+    spec.stdin = Stdin::Open;
+    spec.retries = 1;
+    let task = rig.begin(spec).await;
+    let owner = owner();
+    let much = vec![b'x'; 3 << 20];
+    assert_eq!(rig.fleet.input(&owner, task.id, 0, much.into(), false).await.unwrap(), 3 << 20);
+    let rest = rig.fleet.input(&owner, task.id, 3 << 20, "end".into(), true);
+    tokio::pin!(rest);
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut rest).await.is_err());
+    std::fs::write(gate, "").unwrap();
+    let held = tokio::time::timeout(Duration::from_secs(20), rest).await.unwrap().unwrap();
+    assert_eq!(held, (3 << 20) + 3);
+    assert_eq!(rig.end(task.id).await.state, TaskState::Completed);
+    assert_eq!(rig.stdout(task.id).await.trim(), held.to_string(), "the next run got it all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn output_is_told_while_it_comes() {
     let rig = Rig::new().await;
     let mut subscription = rig.subscribe(Start::Now);

@@ -1,0 +1,87 @@
+//! The same over real sockets: what shutting down and being killed do to it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::rig::MODERN;
+use crate::support::{Daemon, Request, Stream, eventually, reply};
+
+fn with_tasks(mut params: Value) -> Value {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {
+            "extensions": { "io.modelcontextprotocol/tasks": {} },
+        },
+    });
+    params
+}
+
+fn ask(daemon: &Daemon, method: &str, name: &str, params: Value) -> Request {
+    let message =
+        json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": with_tasks(params) });
+    let request = daemon
+        .request("POST", "/mcp")
+        .header("Accept", "application/json, text/event-stream")
+        .header("MCP-Protocol-Version", MODERN)
+        .header("Mcp-Method", method)
+        .json(&message);
+    if name.is_empty() { request } else { request.header("Mcp-Name", name) }
+}
+
+#[test]
+fn s55_a_graceful_stop_completes_what_listens() {
+    let daemon = Daemon::start();
+    let filter = json!({ "notifications": { "resourceSubscriptions": ["fleet://events"] } });
+    let request = ask(&daemon, "subscriptions/listen", "", filter);
+    let mut stream = Stream::open(daemon.connect(), &request);
+    let ack = stream.next().json();
+    assert_eq!(ack["method"], "notifications/subscriptions/acknowledged");
+    let (_home, _exit) = daemon.terminate(Duration::from_secs(10));
+    let mut last = stream.next().json();
+    while last["method"] == "notifications/resources/updated" {
+        last = stream.next().json();
+    }
+    assert_eq!(last["result"]["resultType"], "complete", "{last}");
+    assert!(stream.ends_within(Duration::from_secs(2)));
+}
+
+#[test]
+fn s60_a_task_is_there_after_kill_9() {
+    let daemon = Daemon::start();
+    let call = json!({ "name": "execute_command", "arguments": { "command": "sleep 1; echo on" } });
+    let begun = daemon.send(&ask(&daemon, "tools/call", "execute_command", call));
+    let begun = reply(&begun)["result"].take();
+    assert_eq!(begun["resultType"], "task", "{begun}");
+    let id = begun["taskId"].as_str().unwrap().to_owned();
+    let daemon = daemon.restart_after_kill9();
+    let mut task = Value::Null;
+    eventually("the end of the task", || {
+        let get = ask(&daemon, "tasks/get", &id, json!({ "taskId": id }));
+        task = reply(&daemon.send(&get))["result"].take();
+        task["status"] != "working"
+    });
+    assert_eq!(task["status"], "completed", "{task}");
+    assert_eq!(task["result"]["structuredContent"]["stdout"], "on\n");
+}
+
+#[test]
+fn s12_to_16_http_sse_over_tcp() {
+    let daemon = Daemon::start();
+    let get = daemon.request("GET", "/sse").header("Accept", "text/event-stream");
+    let mut stream = Stream::open(daemon.connect(), &get);
+    let endpoint = stream.next();
+    assert_eq!(endpoint.name, "endpoint");
+    let post = |message: &Value| daemon.send(&daemon.request("POST", &endpoint.data).json(message));
+    let hello = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2024-11-05",
+        "capabilities": {},
+        "clientInfo": { "name": "test", "version": "1" },
+    }});
+    assert_eq!(post(&hello).status, 202);
+    assert_eq!(stream.next().json()["result"]["protocolVersion"], "2024-11-05");
+    let nobody = daemon.request("POST", &endpoint.data).json(&hello).without("Authorization");
+    assert_eq!(daemon.send(&nobody).status, 401);
+    drop(stream);
+    eventually("the end of the session", || post(&hello).status == 404);
+}
