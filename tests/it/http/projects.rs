@@ -43,17 +43,26 @@ impl<'a> Client<'a> {
 
     /// The whole result of a tool, error or not.
     fn tool(&self, tool: &str, arguments: Value) -> Value {
-        let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        let params = json!({ "name": tool, "arguments": arguments });
+        self.rpc("tools/call", tool, params)["result"].clone()
+    }
+
+    /// The reply to a request whose `Mcp-Name` is `name`.
+    fn rpc(&self, method: &str, name: &str, mut params: Value) -> Value {
+        params["_meta"] = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
             "io.modelcontextprotocol/clientCapabilities": {} });
-        let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
         let request = self
             .request("POST", "/mcp")
             .header("Accept", "application/json, text/event-stream")
             .header("MCP-Protocol-Version", "2026-07-28")
-            .header("Mcp-Method", "tools/call")
-            .header("Mcp-Name", tool);
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params });
-        reply(&self.daemon.send(&request.json(&body)))["result"].clone()
+            .header("Mcp-Method", method)
+            .header("Mcp-Name", name);
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        reply(&self.daemon.send(&request.json(&body)))
+    }
+
+    fn resource(&self, uri: &str) -> Value {
+        self.rpc("resources/read", uri, json!({ "uri": uri }))
     }
 
     fn stream(&self, query: &str) -> Stream {
@@ -73,6 +82,18 @@ fn task(client: &Client<'_>) -> String {
         client.send("GET", &format!("/tasks/{id}/output?stream=stdout")).text().contains("secret")
     });
     id
+}
+
+/// What `red` reads, `blue` does not; foreign and absent are answered alike.
+fn resources_show_one_s_own_alone(red: &Client<'_>, blue: &Client<'_>, task: &str, absent: &str) {
+    for uri in ["fleet://tasks".to_owned(), "fleet://events?since=0".to_owned()] {
+        assert!(!blue.resource(&uri).to_string().contains(task), "{uri}");
+    }
+    assert!(red.resource("fleet://tasks").to_string().contains(task));
+    let [foreign, gone] = [task, absent]
+        .map(|id| blue.resource(&format!("fleet://tasks/{id}")).to_string().replace(id, "ID"));
+    assert_eq!(foreign, gone);
+    assert!(foreign.contains("\"error\""), "{foreign}");
 }
 
 /// What `red` finds with the tools that look around, `blue` does not.
@@ -123,6 +144,7 @@ fn s08_a_token_of_one_project_can_neither_see_nor_touch_nor_infer_another() {
         assert_eq!(foreign, gone, "{tool}");
     }
     tools_tell_of_one_s_own_alone(&red, &blue, &mine, &published);
+    resources_show_one_s_own_alone(&red, &blue, &mine, absent);
 
     // Streams, whatever they ask for.
     for query in ["since=0", "since=0&project=red", &format!("since=0&task={mine}")] {
