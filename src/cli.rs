@@ -3,7 +3,7 @@
 //! Theory of operation: one file per noun, with its arguments and its
 //! `handle`, which returns the exit status. Everything goes through
 //! [`crate::client`]; only what has to work without a daemon (`up`, `logs`,
-//! `token rotate`) touches files itself. [`output`] alone prints. Foreign text
+//! `token rotate`) touches files itself. `output` alone prints. Foreign text
 //! reaches a terminal without its control sequences, except where it is the
 //! command's own stream.
 

@@ -1,7 +1,7 @@
 //! The HTTP edge: one set of routes on loopback TCP and on the Unix socket.
 //!
 //! Theory of operation: every connection passes, in this order, the caps of
-//! [`admission`], the strict framing and the stall watch of [`guarded`], hyper
+//! `admission`, the strict framing and the stall watch of `guarded`, hyper
 //! (HTTP/1 only, header timeout), and then, for each request, the guard against
 //! web pages, the token, the table of routes with its scopes, the bounds of the
 //! body, and only then a handler. A route that does not stand in the table with

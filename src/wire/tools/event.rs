@@ -13,7 +13,7 @@ pub struct ListEvents {
     /// Topic patterns, such as task.completed, task.* or custom.>.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<String>,
-    /// Only events about this, such as task/<id>.
+    /// Only events about this, such as `task/<id>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Continue after this cursor; "0" for the oldest held. Default: the newest `limit` events.
@@ -34,7 +34,7 @@ pub struct WaitForEvents {
     /// Topic patterns, such as task.completed, task.* or custom.>.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<String>,
-    /// Only events about this, such as task/<id>.
+    /// Only events about this, such as `task/<id>`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Continue after this cursor. Default: from now on.
