@@ -11,11 +11,13 @@ use tokio::net::TcpStream;
 
 use super::daemon::Server;
 
-/// What the floor sends for one event: as many bytes as the product's chunk.
-pub const FRAME: &str = "1ab\r\nid: 0a1b2c3d:123456\nevent: custom.bench\ndata: {\"claimedsource\":\"bench\",\"data\":{\"at\":\"STAMP\",\"pad\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"},\"datacontenttype\":\"application/json\",\"id\":\"019a0000-0000-7000-8000-000000000000\",\"project\":\"default\",\"publisher\":\"owner\",\"severity\":\"info\",\"source\":\"fleetd/019a0000-0000-7000-8000-000000000000\",\"specversion\":\"1.0\",\"subject\":\"bench\",\"time\":\"2026-11-20T10:00:00.000Z\",\"type\":\"custom.bench\",\"sequence\":\"123456\"}\n\n\r\n";
+/// What the floor sends for one event: the bytes that fleetd was seen to send,
+/// without the chunk's framing, which fleetd spends once for many events. The
+/// floor is never heavier than what it is compared with.
+pub const FRAME: &str = "id: 281570d0:123456\nevent: custom.bench\ndata: {\"specversion\":\"1.0\",\"datacontenttype\":\"application/json\",\"type\":\"custom.bench\",\"subject\":\"bench\",\"project\":\"default\",\"severity\":\"info\",\"source\":\"fleetd/73d2f029-60b8-465b-acba-b62c41bfd15d\",\"id\":\"4000000000000000-0001869f\",\"time\":\"2026-11-20T12:39:09.965Z\",\"publisher\":\"owner\",\"claimedsource\":\"bench\",\"data\":{\"at\":\"STAMP\",\"pad\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\",\"z\":0},\"sequence\":\"123456\"}\n\n";
 
-/// What the floor answers a publisher with: as long as the product's answer.
-pub const REPLY: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 105\r\ndate: Fri, 20 Nov 2026 10:00:00 GMT\r\n\r\n{\"results\":[{\"id\":\"019a0000-0000-7000-8000-000000000000\",\"cursor\":\"0a1b2c3d:1234567\",\"duplicate\":false}]}";
+/// What the floor answers a publisher with: the bytes of fleetd's own answer.
+pub const REPLY: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\ncontent-length: 93\r\ndate: Fri, 20 Nov 2026 12:39:09 GMT\r\n\r\n{\"results\":[{\"cursor\":\"281570d0:123456\",\"duplicate\":false,\"id\":\"4000000000000000-0001869f\"}]}";
 
 /// Every published body ends so; the floor finds its requests by it.
 pub const REQUEST_END: &[u8] = b",\"z\":0}}";
