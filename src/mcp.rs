@@ -28,6 +28,7 @@ mod guest;
 mod handler;
 mod headers;
 mod message;
+mod offer;
 mod page;
 mod patience;
 mod push;
@@ -50,7 +51,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::bus::Bus;
 use crate::fleet::Fleet;
-use crate::model::{Principal, Timestamp};
+use crate::model::{Principal, Scope, Timestamp, ToolSets};
 
 pub use front::Connection;
 pub use guest::{Guest, GuestReply, Talk};
@@ -59,7 +60,7 @@ pub use session::SessionKey;
 
 use engine::Engine;
 use front::Front;
-use tools::Deps;
+use tools::{Deps, Tools};
 
 /// The body of an answer: whole, or a stream of server-sent events.
 pub type McpBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -74,6 +75,12 @@ pub struct Identity {
     pub url: String,
     /// Makes session ids ours. The same after a restart, so that ids survive it.
     pub session_key: SessionKey,
+}
+
+/// The scopes that calling the tools of `sets` takes: a token of these sets has
+/// no use for others.
+pub fn scopes_of(sets: ToolSets) -> Vec<Scope> {
+    Tools::new().scopes(sets)
 }
 
 /// The protocol's server side; clones share it.
@@ -123,7 +130,8 @@ impl Mcp {
     {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce)?;
-        Ok(Connection::open(&self.front, Arc::new(principal), nonce, frames::Form::Lines))
+        let (principal, offer) = (Arc::new(principal), ToolSets::DEFAULT);
+        Ok(Connection::open(&self.front, principal, offer, nonce, frames::Form::Lines))
     }
 
     /// Whether the HTTP+SSE transport of 2024-11-05 is served, from now on.

@@ -25,6 +25,7 @@ use super::engine::{Engine, Said};
 use super::era::{Era, classify};
 use super::headers::{self, Accept};
 use super::message::{self, Kind, Message};
+use super::offer;
 use super::patience::Patience;
 use super::refusal::{Refusal, code, empty_response, json_response};
 use super::replies::Replies;
@@ -33,7 +34,7 @@ use super::session::{McpSession, SessionKey};
 use super::sessions::{CallEntry, Cancel, Sessions};
 use super::tools::Call;
 use crate::bus::Bus;
-use crate::model::Principal;
+use crate::model::{Principal, ToolSets};
 use saying::Saying;
 use sse::Connections;
 
@@ -64,6 +65,8 @@ pub struct Front {
 struct Caller<'a> {
     principal: Arc<Principal>,
     headers: &'a HeaderMap,
+    /// The tools that it asks for.
+    offer: ToolSets,
 }
 
 impl Front {
@@ -106,9 +109,14 @@ impl Front {
         request: Request<Bytes>,
     ) -> Response<McpBody> {
         let (parts, body) = request.into_parts();
-        let caller = Caller { principal: Arc::new(principal), headers: &parts.headers };
+        let (place, sets) = offer::split(parts.uri.path());
+        let offer = match offer::of(sets, &parts.headers) {
+            Ok(offer) => offer,
+            Err(refusal) => return refusal.with_id(message::id_of(&body).as_ref()).into_response(),
+        };
+        let caller = Caller { principal: Arc::new(principal), headers: &parts.headers, offer };
         let legacy = self.legacy_sse.load(Ordering::Relaxed);
-        let answer = match (parts.method, parts.uri.path()) {
+        let answer = match (parts.method, place) {
             (Method::GET, "/sse") if legacy => self.sse(&caller),
             (Method::POST, "/messages") if legacy => {
                 self.posted(&caller, parts.uri.query().unwrap_or_default(), &body).await
@@ -182,7 +190,8 @@ impl Front {
         let revision = Revision::negotiate(asked);
         let patience = Patience::of_client(message.client_name());
         let principal = &caller.principal.id;
-        let (_, id) = self.key.mint(principal, revision, patience).map_err(unavailable)?;
+        let minted = self.key.mint(principal, revision, patience, caller.offer);
+        let (_, id) = minted.map_err(unavailable)?;
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();
         let call = call(caller, patience, Arc::default(), &hurry);
@@ -249,7 +258,7 @@ impl Front {
         let entry = message.id().map(|id| self.sessions.enter(session.nonce, id));
         let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
         let mut call = call(caller, session.patience, cancel, hurry);
-        call.session = Some(session.nonce);
+        (call.session, call.offer) = (Some(session.nonce), session.offer);
         self.serve(message.value, session.revision, call, entry)
     }
 
@@ -308,7 +317,7 @@ fn call(
     hurry: &CancellationToken,
 ) -> Call {
     let (principal, hurry) = (Arc::clone(&caller.principal), hurry.clone());
-    Call { principal, patience, cancel, hurry, session: None }
+    Call { principal, offer: caller.offer, patience, cancel, hurry, session: None }
 }
 
 /// Where the numbers of answers begin: somewhere else after each start, so that

@@ -17,7 +17,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Map, Value, json};
 
 use super::tools::{Call, Context, Deps, Failure, Outcome, Progress, Tool, Tools};
-use super::{resources, tasks};
+use super::{offer, resources, tasks};
 use crate::model::ErrorCode;
 
 /// What a model is told about this server before it calls anything.
@@ -122,7 +122,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let call = Self::call_of(&context)?;
-        let tools = self.tools.of(&call.principal).map(model).collect();
+        let tools = self.tools.of(&call.principal, call.offer).map(model).collect();
         let mut result = ListToolsResult::with_all_items(tools);
         result.meta = self.meta(&context);
         Ok(result)
@@ -138,6 +138,10 @@ impl ServerHandler for Handler {
             .tools
             .find(&request.name)
             .map_err(|message| ErrorData::invalid_params(message, None))?;
+        // What a token may not call is refused as such, wherever it asks.
+        if tool.is_for(&call.principal) && !tool.sets.meets(call.offer) {
+            return Err(ErrorData::invalid_params(offer::elsewhere(tool, call.offer), None));
+        }
         let meta = self.meta(&context);
         // Only who declares the extension can read a task in place of a result.
         let as_task = tool.name == tasks::TOOL

@@ -82,20 +82,31 @@ CREATE TABLE token (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Version 3: tokens that are narrowed to sets of tools. Those that were there are not.
+const TOKEN_TOOLS: &str = "
+ALTER TABLE token ADD COLUMN tools TEXT NOT NULL DEFAULT '[\"all\"]'; -- JSON
+";
+
+/// What brings a database from one version to the next, from none on.
+const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, TOKEN_TOOLS];
+
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
 ///
 /// # Errors
 /// If the database or its copy cannot be written.
 pub fn bring_up(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let steps = match schema_version(connection)? {
-        0 => format!("{JOURNAL}{TOKENS}"),
-        1 => {
-            back_up(connection, path, 1)?;
-            TOKENS.to_owned()
-        }
-        _ => return Ok(()),
+    let found = schema_version(connection)?;
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| STEPS.get(found..)) else {
+        return Ok(());
     };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if found > 0 {
+        back_up(connection, path, found)?;
+    }
+    let steps = missing.concat();
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     ))?;

@@ -23,7 +23,7 @@ use crate::mcp::push::Push;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::{McpSession, Nonce};
-use crate::model::Principal;
+use crate::model::{Principal, ToolSets};
 
 /// Things said that wait to be read. When it is full, those who speak wait.
 const MOST_UNREAD: usize = 64;
@@ -50,13 +50,14 @@ impl Connection {
     pub fn open(
         front: &Arc<Front>,
         principal: Arc<Principal>,
+        offer: ToolSets,
         nonce: Nonce,
         form: Form,
     ) -> (Self, impl Stream<Item = Bytes> + Send + 'static + use<>) {
         let (out, said) = mpsc::channel(MOST_UNREAD);
         let gone = front.closing.child_token();
-        let session =
-            McpSession { revision: Revision::V2024_11_05, patience: Patience::default(), nonce };
+        let (revision, patience) = (Revision::V2024_11_05, Patience::default());
+        let session = McpSession { revision, patience, offer, nonce };
         let connection = Self {
             front: Arc::clone(front),
             principal,
@@ -245,7 +246,8 @@ impl Connection {
     }
 
     fn caller<'a>(&self, headers: &'a HeaderMap) -> Caller<'a> {
-        Caller { principal: Arc::clone(&self.principal), headers }
+        let offer = self.session().offer;
+        Caller { principal: Arc::clone(&self.principal), headers, offer }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::mcp::Identity;
 use crate::mcp::patience::Patience;
 use crate::mcp::session::Nonce;
 use crate::mcp::sessions::Cancel;
-use crate::model::Principal;
+use crate::model::{Principal, ToolSets};
 
 /// The services that tools are made of.
 pub struct Deps {
@@ -29,6 +29,8 @@ pub struct Deps {
 #[derive(Clone)]
 pub struct Call {
     pub principal: Arc<Principal>,
+    /// What the caller's address offers it.
+    pub offer: ToolSets,
     pub patience: Patience,
     pub cancel: Arc<Cancel>,
     /// Nobody reads the answer any more, or the daemon is going down: a tool
@@ -61,6 +63,7 @@ impl Context {
     pub fn quiet(deps: Arc<Deps>, principal: Arc<Principal>) -> Self {
         let call = Call {
             principal,
+            offer: ToolSets::ALL,
             patience: Patience::default(),
             cancel: Arc::default(),
             hurry: CancellationToken::new(),
