@@ -22,6 +22,7 @@ mod answer;
 mod asking;
 mod engine;
 mod era;
+mod events;
 mod frames;
 mod front;
 mod guest;
@@ -44,6 +45,7 @@ mod tools;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -102,7 +104,8 @@ impl Mcp {
         guest: Option<Arc<dyn Guest>>,
     ) -> Self {
         let key = identity.session_key.clone();
-        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet }, guest);
+        let events = AtomicBool::new(false);
+        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet, events }, guest);
         Self { front: Arc::new(Front::new(engine, bus, key)) }
     }
 
@@ -137,6 +140,11 @@ impl Mcp {
     /// Whether the HTTP+SSE transport of 2024-11-05 is served, from now on.
     pub fn set_legacy_sse(&self, on: bool) {
         self.front.set_legacy_sse(on);
+    }
+
+    /// Whether the Events extension is served and announced, from now on.
+    pub fn set_events_extension(&self, on: bool) {
+        self.front.set_events_extension(on);
     }
 
     /// Ends all open streams, and the waits that calls are in.

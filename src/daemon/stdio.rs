@@ -97,6 +97,7 @@ async fn live(claim: Claim, config: Config, offer: ToolSets) -> Result<ExitCode,
         session_key: keep::session_key(&token),
     };
     let mcp = Mcp::new(identity, bus.clone(), fleet.clone());
+    mcp.set_events_extension(config.mcp.events_extension);
     let (closing, loops) = (CancellationToken::new(), TaskTracker::new());
     loops.spawn(keep_in_order(bus.store().clone(), closing.clone()));
     let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());

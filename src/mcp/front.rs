@@ -2,6 +2,7 @@
 
 mod batch;
 mod connection;
+mod feed;
 mod listen;
 mod saying;
 mod settings;
@@ -103,6 +104,11 @@ impl Front {
         self.legacy_sse.store(on, Ordering::Relaxed);
     }
 
+    /// Whether the Events extension is served; open streams go on.
+    pub fn set_events_extension(&self, on: bool) {
+        self.engine.deps().events.store(on, Ordering::Relaxed);
+    }
+
     pub async fn handle(
         self: &Arc<Self>,
         principal: Principal,
@@ -168,6 +174,11 @@ impl Front {
             let id = message.id().cloned();
             let listening = self.listen(caller, accept, &message).await;
             return listening.map_err(|refusal| refusal.with_id(id.as_ref()));
+        }
+        if revision.is_modern() && self.feeds(&message) {
+            let id = message.id().cloned();
+            let feeding = self.feed(caller, accept, &message).await;
+            return feeding.map_err(|refusal| refusal.with_id(id.as_ref()));
         }
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();

@@ -17,7 +17,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Map, Value, json};
 
 use super::tools::{Call, Context, Deps, Failure, Outcome, Progress, Tool, Tools};
-use super::{offer, resources, tasks};
+use super::{events, offer, resources, tasks};
 use crate::model::ErrorCode;
 
 /// What a model is told about this server before it calls anything.
@@ -90,6 +90,11 @@ impl ServerHandler for Handler {
             .enable_resources_subscribe()
             .enable_tasks()
             .build();
+        let mut capabilities = capabilities;
+        if self.deps.serves_events() {
+            let extensions = capabilities.extensions.get_or_insert_default();
+            extensions.insert(events::EXTENSION.to_owned(), Map::new());
+        }
         let mut info = ServerConfig::new(capabilities).with_server_info(self.implementation());
         info.instructions = Some(INSTRUCTIONS.to_owned());
         info
@@ -247,8 +252,19 @@ impl ServerHandler for Handler {
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
+        let modern = context.protocol_version().as_ref() == Some(&ProtocolVersion::V_2026_07_28);
+        if modern && self.deps.serves_events() {
+            let principal = Self::call_of(&context)?.principal;
+            let params = request.params.clone().unwrap_or_default();
+            let served = events::serve(&self.deps, &principal, &request.method, &params).await;
+            if let Some(result) = served {
+                let mut result = result.map_err(events::to_error)?;
+                result["_meta"] = json!(self.meta(&context));
+                return Ok(CustomResult::new(result));
+            }
+        }
         const KNOWN: [&str; 10] = [
             "tools/call",
             "tools/list",

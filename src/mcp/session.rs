@@ -139,8 +139,7 @@ mod tests {
     #[test]
     fn a_forged_or_foreign_id_is_none() {
         let offer = ToolSets::DEFAULT;
-        let (_, id) =
-            key().mint("owner", Revision::V2025_06_18, Patience::Unknown, offer).unwrap();
+        let (_, id) = key().mint("owner", Revision::V2025_06_18, Patience::Unknown, offer).unwrap();
         assert_eq!(key().open("other", &id), None);
         assert_eq!(SessionKey::new([8; 32]).open("owner", &id), None);
         for at in 0..id.len() {

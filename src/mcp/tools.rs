@@ -28,9 +28,10 @@ use serde_json::{Map, Value};
 
 use crate::model::{Principal, Scope, ToolSet, ToolSets};
 
-pub use arguments::nearest;
+pub use arguments::{nearest, read_object as read_arguments};
 pub use context::{Call, Context, Deps, Progress};
 pub use failure::Failure;
+pub use schema::input as input_schema;
 pub use task::outcome_of;
 
 /// A JSON object.

@@ -123,16 +123,21 @@ impl Connection {
     async fn modern(&self, message: Message, revision: Revision) -> Result<(), Refusal> {
         let mut session = self.session();
         session.patience = Patience::of_client(message.client_name());
-        if !revision.is_modern() || message.method() != "subscriptions/listen" {
+        let listens = message.method() == "subscriptions/listen";
+        if !revision.is_modern() || !(listens || self.front.feeds(&message)) {
             return self.begin(message, revision, session);
         }
         let permit = self.permit()?;
         let headers = HeaderMap::new();
-        let notices = self.front.listening(&self.caller(&headers), &message, self.form).await?;
+        let caller = self.caller(&headers);
+        let notices = match listens {
+            true => self.front.listening(&caller, &message, self.form).await?.boxed(),
+            false => self.front.feeding(&caller, &message, self.form).await?.boxed(),
+        };
         let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
         let cancelled = entry.as_ref().map(|entry| entry.cancel.token.clone());
         let until = cancelled.unwrap_or_default();
-        self.forward(notices.boxed(), until, (permit, entry));
+        self.forward(notices, until, (permit, entry));
         Ok(())
     }
 

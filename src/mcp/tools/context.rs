@@ -2,7 +2,7 @@
 //! to tell them that it goes on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rmcp::RoleServer;
@@ -23,6 +23,14 @@ pub struct Deps {
     pub identity: Identity,
     pub bus: Bus,
     pub fleet: Fleet,
+    /// Serve the Events extension.
+    pub events: AtomicBool,
+}
+
+impl Deps {
+    pub fn serves_events(&self) -> bool {
+        self.events.load(Ordering::Relaxed)
+    }
 }
 
 /// A call as the front saw it.

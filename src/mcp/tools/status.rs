@@ -71,8 +71,7 @@ async fn fleet_status(context: Context, _: NoArguments) -> Result<Reply<FleetSta
 /// Leaves of a report what `tasks`, the caller's own, account for.
 fn narrow(member: &mut MemberReport, tasks: &[Task]) {
     let its = tasks.iter().filter(|task| is_on(task, member));
-    let (queued, running): (Vec<_>, Vec<_>) =
-        its.partition(|task| task.state == TaskState::Queued);
+    let (queued, running): (Vec<_>, Vec<_>) = its.partition(|task| task.state == TaskState::Queued);
     (member.running, member.queued) = (running.len(), queued.len());
     (member.load_1m, member.memory_used, member.memory_total) = (None, None, None);
 }
