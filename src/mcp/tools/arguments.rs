@@ -76,7 +76,7 @@ mod tests {
     use crate::wire::tools::{ExecuteCommand, NoArguments};
     use serde_json::json;
 
-    fn check<A: schemars::JsonSchema>(arguments: Value) -> String {
+    fn check<A: JsonSchema>(arguments: Value) -> String {
         let arguments = arguments.as_object().unwrap();
         check_names(arguments, &schema::input::<A>()).unwrap_err().to_string()
     }

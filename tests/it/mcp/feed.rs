@@ -3,11 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use fleetd::model::Principal;
+use futures_util::StreamExt;
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::rig::{Reader, Rig, request};
-use crate::support::{Daemon, Request, Stream, eventually, eventually_async, reply, rpc};
+use crate::support::{
+    Daemon, Home, Pipe, Request, Stream, eventually, eventually_async, reply, rpc,
+};
 
 const ID: &str = "io.modelcontextprotocol/subscriptionId";
 const EXTENSION: &str = "io.modelcontextprotocol/events";
@@ -183,6 +187,56 @@ fn a_reload_switches_it_on_and_off() {
         daemon.signal(nix::sys::signal::Signal::SIGHUP);
         eventually("the extension follows the file", || is_on() == on);
     }
+}
+
+#[test]
+fn streams_share_a_pipe_by_the_ids_of_their_requests_until_they_are_cancelled() {
+    let home = Home::new();
+    home.configure(ON);
+    let mut command = home.fleetd();
+    command.args(["--transport", "stdio"]);
+    let mut pipe = Pipe::start(command);
+    pipe.greet("2025-11-25");
+    for (id, name) in [("ends", "task.completed"), ("begins", "task.started")] {
+        let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {} });
+        let params = json!({ "name": name, "_meta": meta });
+        let open =
+            json!({ "jsonrpc": "2.0", "id": id, "method": "events/stream", "params": params });
+        pipe.send(&open);
+        assert_eq!(pipe.notification("notifications/events/active")["_meta"][ID], id);
+    }
+    pipe.call("execute_command", json!({ "command": "echo one" }));
+    for (id, name) in [("begins", "task.started"), ("ends", "task.completed")] {
+        let told = pipe.notification("notifications/events/event");
+        assert_eq!((&told["_meta"][ID], &told["name"]), (&json!(id), &json!(name)), "{told}");
+    }
+    pipe.send(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled",
+        "params": { "requestId": "begins" } }));
+    pipe.call("execute_command", json!({ "command": "echo two" }));
+    let told = pipe.notification("notifications/events/event");
+    assert_eq!(told["_meta"][ID], "ends", "a cancelled stream says nothing: {told}");
+    pipe.finish(Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn a_connection_of_its_own_carries_a_stream_too() {
+    let rig = switched_on();
+    let (connection, said) = rig.mcp.connect(Principal::owner()).unwrap();
+    let mut said = Box::pin(said);
+    let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {} });
+    let params = json!({ "name": "custom", "_meta": meta });
+    connection.accept(request(5, "events/stream", params)).await.unwrap();
+    let mut next = async || -> Value {
+        let line = tokio::time::timeout(Duration::from_secs(5), said.next()).await;
+        serde_json::from_slice(&line.expect("nothing in 5 s").expect("the end")).unwrap()
+    };
+    assert_eq!(next().await["method"], "notifications/events/active");
+    rig.publish("custom.a", "info").await;
+    let told = next().await;
+    assert_eq!(told["params"]["data"]["type"], "custom.a", "{told}");
+    assert_eq!(told["params"]["_meta"][ID], 5);
 }
 
 fn switched_on() -> Rig {
