@@ -11,6 +11,7 @@ mod filter;
 mod principal;
 mod task;
 mod timestamp;
+mod toolset;
 mod topic;
 
 pub use cursor::{Cursor, CursorError, Epoch};
@@ -20,4 +21,5 @@ pub use filter::{Filter, FilterError, Pattern};
 pub use principal::{Principal, PrincipalId, Project, ProjectError, Scope};
 pub use task::{Exit, OutputStream, RunId, Task, TaskId, TaskIdError, TaskState};
 pub use timestamp::Timestamp;
+pub use toolset::{ToolSet, ToolSetError, ToolSets};
 pub use topic::{TOPICS, Topic, TopicError, TopicSpec, topic_spec};

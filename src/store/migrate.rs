@@ -82,20 +82,31 @@ CREATE TABLE token (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Version 3: tokens that are narrowed to sets of tools. Those that were there are not.
+const TOKEN_TOOLS: &str = "
+ALTER TABLE token ADD COLUMN tools TEXT NOT NULL DEFAULT '[\"all\"]'; -- JSON
+";
+
+/// What brings a database from one version to the next, from none on.
+const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, TOKEN_TOOLS];
+
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
 ///
 /// # Errors
 /// If the database or its copy cannot be written.
 pub fn bring_up(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let steps = match schema_version(connection)? {
-        0 => format!("{JOURNAL}{TOKENS}"),
-        1 => {
-            back_up(connection, path, 1)?;
-            TOKENS.to_owned()
-        }
-        _ => return Ok(()),
+    let found = schema_version(connection)?;
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| STEPS.get(found..)) else {
+        return Ok(());
     };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if found > 0 {
+        back_up(connection, path, found)?;
+    }
+    let steps = missing.concat();
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     ))?;
@@ -165,6 +176,22 @@ mod tests {
         assert_eq!((schema_version(&copy).unwrap(), kept(&copy)), (1, 3));
         // Once is enough.
         bring_up(&connection, &path).unwrap();
+    }
+
+    #[test]
+    fn r58_tokens_from_before_there_were_sets_keep_every_tool() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let connection = first_version(&path);
+        connection.execute_batch(&format!("{TOKENS} PRAGMA user_version = 2;")).unwrap();
+        let sql = "INSERT INTO token VALUES ('ci', x'00', '[\"default\"]', '[\"read\"]', 5)";
+        connection.execute(sql, []).unwrap();
+        bring_up(&connection, &path).unwrap();
+        let tools = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let tools = connection.query_row("SELECT tools FROM token", [], tools).unwrap();
+        let tools: crate::model::ToolSets = serde_json::from_str(&tools).unwrap();
+        assert_eq!(tools, crate::model::ToolSets::ALL);
+        assert!(backup_path(&path, 2).exists());
     }
 
     #[test]
