@@ -47,6 +47,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
+use rmcp::model::MetaObject;
 
 use crate::bus::Bus;
 use crate::fleet::Fleet;
@@ -56,9 +57,11 @@ pub use front::Connection;
 pub use guest::{Guest, GuestReply, Talk};
 pub use refusal::Refusal;
 pub use session::SessionKey;
+pub use tasks::TaskSupport;
 
 use engine::Engine;
 use front::Front;
+use tasks::Works;
 use tools::Deps;
 
 /// The body of an answer: whole, or a stream of server-sent events.
@@ -74,6 +77,16 @@ pub struct Identity {
     pub url: String,
     /// Makes session ids ours. The same after a restart, so that ids survive it.
     pub session_key: SessionKey,
+}
+
+impl Identity {
+    /// Who answers, as every result of the stateless era says (2026-07-28, basic).
+    fn meta(&self) -> MetaObject {
+        let mut meta = MetaObject::new();
+        let info = serde_json::json!({ "name": "fleetd", "version": self.version });
+        meta.insert(String::from("io.modelcontextprotocol/serverInfo"), info);
+        meta
+    }
 }
 
 /// The protocol's server side; clones share it.
@@ -95,7 +108,8 @@ impl Mcp {
         guest: Option<Arc<dyn Guest>>,
     ) -> Self {
         let key = identity.session_key.clone();
-        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet }, guest);
+        let engine =
+            Engine::new(Deps { identity, bus: bus.clone(), fleet, works: Works::default() }, guest);
         Self { front: Arc::new(Front::new(engine, bus, key)) }
     }
 

@@ -6,6 +6,7 @@
 mod connection;
 mod events;
 mod everyone;
+mod guest;
 mod listen;
 mod live;
 mod modern;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{Response, StatusCode};
+use rmcp::model::DetailedTask;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -31,7 +32,6 @@ use crate::mcp::tools::Deps;
 use crate::model::{Principal, TaskId};
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
-const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// What a client asked to be told of, as far as it can be.
 #[derive(Default)]
@@ -57,6 +57,8 @@ struct Listening {
     id: Value,
     resources: Watching,
     tasks: Watching,
+    task_ids: Vec<TaskId>,
+    works: broadcast::Receiver<TaskId>,
     changes: Option<broadcast::Receiver<&'static str>>,
     lists: Vec<&'static str>,
     /// Said before anything else.
@@ -94,6 +96,7 @@ impl Front {
     ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let deps = self.engine.deps();
         let changes = self.engine.guest().map(|guest| guest.changes());
+        let works = deps.works.changes();
         let mut accepted = Accepted::of(deps, &caller.principal, message).await?;
         if changes.is_none() {
             accepted.lists.clear();
@@ -109,6 +112,8 @@ impl Front {
             id: message.id().cloned().unwrap_or_default(),
             resources: watch(accepted.watched_resources()).map_err(failed)?,
             tasks: watch(accepted.watched_tasks()).map_err(failed)?,
+            task_ids: accepted.tasks.clone(),
+            works,
             changes: changes.filter(|_| !accepted.lists.is_empty()),
             lists: accepted.lists.clone(),
             first: None,
@@ -154,11 +159,10 @@ impl Accepted {
                 accepted.resources.push(uri.to_owned());
             }
         }
-        let extensions = message.meta(META_CAPABILITIES).and_then(|all| all.get("extensions"));
-        if extensions.is_some_and(|extensions| extensions.get(TASKS).is_some()) {
+        if tasks::declared(message.meta(META_CAPABILITIES)) {
             for id in names(asked, "taskIds")? {
                 let Ok(id) = id.parse() else { continue };
-                let seen = deps.fleet.task(principal, id).await.is_ok();
+                let seen = tasks::exists(deps, principal, id).await;
                 if seen && !accepted.tasks.contains(&id) {
                     accepted.tasks.push(id);
                 }
@@ -211,17 +215,14 @@ fn names<'a>(asked: &'a Map<String, Value>, member: &str) -> Result<Vec<&'a str>
 }
 
 impl Listening {
-    /// The acknowledgement, and at once what has already come to its end: a task
-    /// may have ended before anybody could listen for it.
+    /// The acknowledgement, and at once what does not merely go on: a task may
+    /// have ended, or asked, before anybody could listen for it.
     async fn begin(&mut self, accepted: &Accepted) -> Bytes {
         let mut out = Vec::from(self.form.open());
         let params = json!({ "notifications": accepted.to_json() });
         self.notify(&mut out, "notifications/subscriptions/acknowledged", params);
         for id in &accepted.tasks {
-            let ended = self.deps.fleet.task(&self.principal, *id).await;
-            if ended.is_ok_and(|task| task.state.is_terminal()) {
-                self.tell_task(&mut out, *id).await;
-            }
+            self.tell_task(&mut out, *id, tasks::is_news).await;
         }
         if accepted.is_empty() {
             // Nothing will ever be said on it.
@@ -243,9 +244,12 @@ impl Listening {
             () = self.closing.cancelled() => self.complete(&mut out),
             touched = self.tasks.next() => match touched {
                 Ok(ids) => for id in ids.iter().filter_map(|id| id.parse().ok()) {
-                    self.tell_task(&mut out, id).await;
+                    self.tell_task(&mut out, id, |_| true).await;
                 },
                 Err(error) => self.fail(&mut out, &error),
+            },
+            ids = worked(&mut self.works, &self.task_ids), if !self.task_ids.is_empty() => for id in ids {
+                self.tell_task(&mut out, id, |_| true).await;
             },
             touched = self.resources.next() => match touched {
                 Ok(uris) => for uri in uris {
@@ -266,8 +270,12 @@ impl Listening {
         Some(out.into())
     }
 
-    async fn tell_task(&self, out: &mut Vec<u8>, id: TaskId) {
+    /// Tells a task whole, if it is worth telling.
+    async fn tell_task(&self, out: &mut Vec<u8>, id: TaskId, worth: fn(&DetailedTask) -> bool) {
         let task = tasks::detailed(&self.deps, &self.principal, id, inlined).await;
+        if task.as_ref().is_ok_and(|task| !worth(task)) {
+            return;
+        }
         match task.map(serde_json::to_value) {
             Ok(Ok(params)) => self.notify(out, "notifications/tasks", params),
             // It can still be asked for, and the answer says what is wrong.
@@ -283,11 +291,8 @@ impl Listening {
 
     /// The result: the stream ends as it should, and can be opened again.
     fn complete(&mut self, out: &mut Vec<u8>) {
-        let server = json!({ "name": "fleetd", "version": self.deps.identity.version });
-        let meta = json!({
-            SUBSCRIPTION: self.id,
-            "io.modelcontextprotocol/serverInfo": server,
-        });
+        let mut meta = self.deps.identity.meta();
+        meta.insert(SUBSCRIPTION.to_owned(), self.id.clone());
         let result = json!({ "resultType": "complete", "_meta": meta });
         let reply = json!({ "jsonrpc": "2.0", "id": self.id, "result": result });
         frames::push_message(out, self.form, reply.to_string().as_bytes());
@@ -297,6 +302,19 @@ impl Listening {
     fn fail(&mut self, out: &mut Vec<u8>, error: &BusError) {
         tracing::warn!(%error, "a listening stream ends; its reader can listen again");
         self.complete(out);
+    }
+}
+
+/// Those of `ids` that change next and are served here rather than by the fleet.
+async fn worked(works: &mut broadcast::Receiver<TaskId>, ids: &[TaskId]) -> Vec<TaskId> {
+    loop {
+        match works.recv().await {
+            Ok(id) if ids.contains(&id) => return vec![id],
+            Ok(_) => {}
+            // What was missed may have been any of them.
+            Err(broadcast::error::RecvError::Lagged(_)) => return ids.to_vec(),
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
     }
 }
 

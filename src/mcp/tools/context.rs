@@ -16,6 +16,7 @@ use crate::mcp::Identity;
 use crate::mcp::patience::Patience;
 use crate::mcp::session::Nonce;
 use crate::mcp::sessions::Cancel;
+use crate::mcp::tasks::Works;
 use crate::model::Principal;
 
 /// The services that tools are made of.
@@ -23,6 +24,7 @@ pub struct Deps {
     pub identity: Identity,
     pub bus: Bus,
     pub fleet: Fleet,
+    pub works: Works,
 }
 
 /// A call as the front saw it.
