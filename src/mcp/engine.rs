@@ -85,8 +85,10 @@ impl Engine {
 
     /// What the tool of this name takes, if there is one.
     pub fn input_of(&self, tool: &str) -> Option<Arc<Object>> {
-        let own = self.handler.tools.find(tool).ok().map(|tool| Arc::clone(&tool.input));
-        own.or_else(|| self.guest.as_ref()?.input_of(tool).map(Arc::new))
+        // In the order in which they serve.
+        let guests = self.guest.as_ref().and_then(|guest| guest.input_of(tool));
+        let own = || self.handler.tools.find(tool).ok().map(|tool| Arc::clone(&tool.input));
+        guests.map(Arc::new).or_else(own)
     }
 
     /// Begins to serve a request, whose envelope is sound.

@@ -31,7 +31,8 @@ pub const EXTENSION: &str = "io.modelcontextprotocol/tasks";
 /// How often a client that does not listen should ask, in milliseconds.
 const POLL: u64 = 2000;
 
-/// Whether a call is answered with a task, where its client can read one.
+/// Whether a call is answered with a task, where its client can read one. Before
+/// 2026-07-28 none can, and every call is answered in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TaskSupport {
     Never,
