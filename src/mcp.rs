@@ -50,6 +50,7 @@ use std::sync::atomic::AtomicBool;
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
+use rmcp::model::MetaObject;
 
 use crate::bus::Bus;
 use crate::fleet::Fleet;
@@ -59,9 +60,11 @@ pub use front::Connection;
 pub use guest::{Guest, GuestReply, Talk};
 pub use refusal::Refusal;
 pub use session::SessionKey;
+pub use tasks::TaskSupport;
 
 use engine::Engine;
 use front::Front;
+use tasks::Works;
 use tools::{Deps, Tools};
 
 /// The body of an answer: whole, or a stream of server-sent events.
@@ -85,6 +88,16 @@ pub fn scopes_of(sets: ToolSets) -> Vec<Scope> {
     Tools::new().scopes(sets)
 }
 
+impl Identity {
+    /// Who answers, as every result of the stateless era says (2026-07-28, basic).
+    fn meta(&self) -> MetaObject {
+        let mut meta = MetaObject::new();
+        let info = serde_json::json!({ "name": "fleetd", "version": self.version });
+        meta.insert(String::from("io.modelcontextprotocol/serverInfo"), info);
+        meta
+    }
+}
+
 /// The protocol's server side; clones share it.
 #[derive(Clone)]
 pub struct Mcp {
@@ -105,7 +118,8 @@ impl Mcp {
     ) -> Self {
         let key = identity.session_key.clone();
         let events = AtomicBool::new(false);
-        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet, events }, guest);
+        let deps = Deps { identity, bus: bus.clone(), fleet, events, works: Works::default() };
+        let engine = Engine::new(deps, guest);
         Self { front: Arc::new(Front::new(engine, bus, key)) }
     }
 

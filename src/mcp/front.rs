@@ -90,6 +90,7 @@ impl Front {
     /// Ends streams, and waits that calls are in.
     pub fn close(&self) {
         self.closing.cancel();
+        self.engine.deps().works.close();
         self.detached.close();
     }
 
@@ -179,6 +180,14 @@ impl Front {
             let id = message.id().cloned();
             let feeding = self.feed(caller, accept, &message).await;
             return feeding.map_err(|refusal| refusal.with_id(id.as_ref()));
+        }
+        if revision.is_modern() && message.method() == "tools/call" {
+            let named = message.param("name").and_then(Value::as_str).unwrap_or_default();
+            if let Some(schema) = self.engine.input_of(named) {
+                let arguments = message.param("arguments");
+                headers::check_params(caller.headers, &schema, arguments)
+                    .map_err(|refusal| refusal.with_id(message.id()))?;
+            }
         }
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();

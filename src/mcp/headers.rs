@@ -1,11 +1,15 @@
 //! What the HTTP headers of a request say about it.
 
+mod params;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, StatusCode};
 
 use super::refusal::{Refusal, code};
+
+pub use params::check_params;
 
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 pub const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");

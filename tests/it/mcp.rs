@@ -7,6 +7,7 @@ mod connection;
 mod events;
 mod everyone;
 mod feed;
+mod guest;
 mod listen;
 mod live;
 mod modern;

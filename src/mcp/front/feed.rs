@@ -5,6 +5,8 @@
 //! notification names the request, and an empty result closes it. Unlike there,
 //! events come whole and with cursors, so that who comes back misses nothing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::Response;
@@ -24,6 +26,7 @@ use crate::mcp::headers::Accept;
 use crate::mcp::message::Message;
 use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::Refusal;
+use crate::mcp::tools::Deps;
 use crate::model::Cursor;
 
 /// A stream of one event type.
@@ -32,7 +35,7 @@ struct Feeding {
     subscription: Subscription,
     /// The request's id, of the type that the client gave it.
     id: Value,
-    version: &'static str,
+    deps: Arc<Deps>,
     first: Option<Bytes>,
     heartbeat: Interval,
     closing: CancellationToken,
@@ -83,7 +86,7 @@ impl Front {
             asked,
             subscription,
             id: message.id().cloned().unwrap_or_default(),
-            version: self.engine.deps().identity.version,
+            deps: Arc::clone(self.engine.deps()),
             first: None,
             heartbeat,
             closing: self.closing.clone(),
@@ -154,7 +157,7 @@ impl Feeding {
     }
 
     fn complete(&mut self, out: &mut Vec<u8>) {
-        push_completion(out, self.form, &self.id, self.version);
+        push_completion(out, self.form, &self.id, &self.deps.identity);
         self.over = true;
     }
 }

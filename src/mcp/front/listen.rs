@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{Response, StatusCode};
+use rmcp::model::DetailedTask;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Caller, Front};
 use crate::bus::{BusError, Start};
-use crate::mcp::McpBody;
 use crate::mcp::answer::stream_response;
 use crate::mcp::frames::{self, Form};
 use crate::mcp::handler::inlined;
@@ -28,10 +28,10 @@ use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::resources::{self, MOST_WATCHED, Topic, Uri, Watching};
 use crate::mcp::tasks;
 use crate::mcp::tools::Deps;
+use crate::mcp::{Identity, McpBody};
 use crate::model::{Principal, TaskId};
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
-const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// What a client asked to be told of, as far as it can be.
 #[derive(Default)]
@@ -57,6 +57,8 @@ struct Listening {
     id: Value,
     resources: Watching,
     tasks: Watching,
+    task_ids: Vec<TaskId>,
+    works: broadcast::Receiver<TaskId>,
     changes: Option<broadcast::Receiver<&'static str>>,
     lists: Vec<&'static str>,
     /// Said before anything else.
@@ -91,6 +93,7 @@ impl Front {
     ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let deps = self.engine.deps();
         let changes = self.engine.guest().map(|guest| guest.changes());
+        let works = deps.works.changes();
         let mut accepted = Accepted::of(deps, &caller.principal, message).await?;
         if changes.is_none() {
             accepted.lists.clear();
@@ -106,6 +109,8 @@ impl Front {
             id: message.id().cloned().unwrap_or_default(),
             resources: watch(accepted.watched_resources()).map_err(failed)?,
             tasks: watch(accepted.watched_tasks()).map_err(failed)?,
+            task_ids: accepted.tasks.clone(),
+            works,
             changes: changes.filter(|_| !accepted.lists.is_empty()),
             lists: accepted.lists.clone(),
             first: None,
@@ -151,11 +156,10 @@ impl Accepted {
                 accepted.resources.push(uri.to_owned());
             }
         }
-        let extensions = message.meta(META_CAPABILITIES).and_then(|all| all.get("extensions"));
-        if extensions.is_some_and(|extensions| extensions.get(TASKS).is_some()) {
+        if tasks::declared(message.meta(META_CAPABILITIES)) {
             for id in names(asked, "taskIds")? {
                 let Ok(id) = id.parse() else { continue };
-                let seen = deps.fleet.task(principal, id).await.is_ok();
+                let seen = tasks::exists(deps, principal, id).await;
                 if seen && !accepted.tasks.contains(&id) {
                     accepted.tasks.push(id);
                 }
@@ -208,17 +212,14 @@ fn names<'a>(asked: &'a Map<String, Value>, member: &str) -> Result<Vec<&'a str>
 }
 
 impl Listening {
-    /// The acknowledgement, and at once what has already come to its end: a task
-    /// may have ended before anybody could listen for it.
+    /// The acknowledgement, and at once what does not merely go on: a task may
+    /// have ended, or asked, before anybody could listen for it.
     async fn begin(&mut self, accepted: &Accepted) -> Bytes {
         let mut out = Vec::from(self.form.open());
         let params = json!({ "notifications": accepted.to_json() });
         self.notify(&mut out, "notifications/subscriptions/acknowledged", params);
         for id in &accepted.tasks {
-            let ended = self.deps.fleet.task(&self.principal, *id).await;
-            if ended.is_ok_and(|task| task.state.is_terminal()) {
-                self.tell_task(&mut out, *id).await;
-            }
+            self.tell_task(&mut out, *id, tasks::is_news).await;
         }
         if accepted.is_empty() {
             // Nothing will ever be said on it.
@@ -240,9 +241,12 @@ impl Listening {
             () = self.closing.cancelled() => self.complete(&mut out),
             touched = self.tasks.next() => match touched {
                 Ok(ids) => for id in ids.iter().filter_map(|id| id.parse().ok()) {
-                    self.tell_task(&mut out, id).await;
+                    self.tell_task(&mut out, id, |_| true).await;
                 },
                 Err(error) => self.fail(&mut out, &error),
+            },
+            ids = worked(&mut self.works, &self.task_ids), if !self.task_ids.is_empty() => for id in ids {
+                self.tell_task(&mut out, id, |_| true).await;
             },
             touched = self.resources.next() => match touched {
                 Ok(uris) => for uri in uris {
@@ -263,8 +267,12 @@ impl Listening {
         Some(out.into())
     }
 
-    async fn tell_task(&self, out: &mut Vec<u8>, id: TaskId) {
+    /// Tells a task whole, if it is worth telling.
+    async fn tell_task(&self, out: &mut Vec<u8>, id: TaskId, worth: fn(&DetailedTask) -> bool) {
         let task = tasks::detailed(&self.deps, &self.principal, id, inlined).await;
+        if task.as_ref().is_ok_and(|task| !worth(task)) {
+            return;
+        }
         match task.map(serde_json::to_value) {
             Ok(Ok(params)) => self.notify(out, "notifications/tasks", params),
             // It can still be asked for, and the answer says what is wrong.
@@ -278,7 +286,7 @@ impl Listening {
 
     /// The result: the stream ends as it should, and can be opened again.
     fn complete(&mut self, out: &mut Vec<u8>) {
-        push_completion(out, self.form, &self.id, self.deps.identity.version);
+        push_completion(out, self.form, &self.id, &self.deps.identity);
         self.over = true;
     }
 
@@ -312,12 +320,25 @@ pub(super) fn push_notice(
 }
 
 /// Appends the result that ends the stream of request `id`.
-pub(super) fn push_completion(out: &mut Vec<u8>, form: Form, id: &Value, version: &str) {
-    let server = json!({ "name": "fleetd", "version": version });
-    let meta = json!({ SUBSCRIPTION: id, "io.modelcontextprotocol/serverInfo": server });
+pub(super) fn push_completion(out: &mut Vec<u8>, form: Form, id: &Value, identity: &Identity) {
+    let mut meta = identity.meta();
+    meta.insert(SUBSCRIPTION.to_owned(), id.clone());
     let result = json!({ "resultType": "complete", "_meta": meta });
     let reply = json!({ "jsonrpc": "2.0", "id": id, "result": result });
     frames::push_message(out, form, reply.to_string().as_bytes());
+}
+
+/// Those of `ids` that change next and are served here rather than by the fleet.
+async fn worked(works: &mut broadcast::Receiver<TaskId>, ids: &[TaskId]) -> Vec<TaskId> {
+    loop {
+        match works.recv().await {
+            Ok(id) if ids.contains(&id) => return vec![id],
+            Ok(_) => {}
+            // What was missed may have been any of them.
+            Err(broadcast::error::RecvError::Lagged(_)) => return ids.to_vec(),
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
+    }
 }
 
 /// The next change of a guest's list.

@@ -1,11 +1,12 @@
 //! A daemon without sockets: what the http component would hand over, handed over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fleetd::bus::{Bus, Feed};
 use fleetd::fleet::{Fleet, FleetOptions};
-use fleetd::mcp::{Identity, Mcp, McpBody, SessionKey};
+use fleetd::mcp::{Guest, Identity, Mcp, McpBody, SessionKey};
 use fleetd::model::{Cursor, Principal, Timestamp};
 use fleetd::store::{Durability, Retention, Store, StoreOptions};
 use fleetd::wire::{SseFrame, SseParser, decode_event, encode_event};
@@ -41,10 +42,15 @@ pub struct Reader {
 impl Rig {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::at(dir)
+        Self::at(dir, None)
     }
 
-    fn at(dir: tempfile::TempDir) -> Self {
+    /// With somebody who serves more than fleetd does.
+    pub fn with_guest(guest: impl Guest) -> Self {
+        Self::at(tempfile::tempdir().unwrap(), Some(Arc::new(guest)))
+    }
+
+    fn at(dir: tempfile::TempDir, guest: Option<Arc<dyn Guest>>) -> Self {
         let feed = Feed::new(1024 * 1024);
         let options = StoreOptions {
             dir: dir.path().to_owned(),
@@ -73,14 +79,14 @@ impl Rig {
             url: String::from("http://127.0.0.1:1"),
             session_key: SessionKey::new([7; 32]),
         };
-        Self { mcp: Mcp::new(identity, bus.clone(), fleet), bus, dir }
+        Self { mcp: Mcp::with_guest(identity, bus.clone(), fleet, guest), bus, dir }
     }
 
     /// The same state directory under a new daemon.
     pub async fn restart(self) -> Self {
         self.mcp.close();
         self.bus.store().close().await;
-        Self::at(self.dir)
+        Self::at(self.dir, None)
     }
 
     /// The same, after the store has lost the proof of its age.
@@ -88,7 +94,7 @@ impl Rig {
         self.mcp.close();
         self.bus.store().close().await;
         std::fs::remove_file(self.dir.path().join("journal.mark")).unwrap();
-        Self::at(self.dir)
+        Self::at(self.dir, None)
     }
 
     pub async fn send(
