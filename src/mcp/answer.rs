@@ -26,7 +26,7 @@ use super::push::KEEP_ALIVE;
 use super::refusal::{code, empty_response, json_response};
 use super::revision::Revision;
 
-pub use logged::{Detached, resumed};
+pub use logged::{Detached, lost, resumed};
 
 /// How long an answer may take and still be plain JSON. Most tools are done in a
 /// millisecond, on a busy machine in some hundred; a client that waits for one that

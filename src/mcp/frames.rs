@@ -2,8 +2,8 @@
 //!
 //! Event ids name the stream and the position in it. `g-1a2b3c4d:17` stands for
 //! "the session's own stream (`g`), up to event 17 of the journal", the same for
-//! all sessions, since the journal is. `p1f:3` stands for "the answer to the POST
-//! numbered 1f, up to its third message".
+//! all sessions, since the journal is. Those of answers begin with `p`, and
+//! `replies` makes and reads them.
 
 use crate::model::{Cursor, Severity};
 
@@ -91,22 +91,16 @@ pub fn push_bookmark(out: &mut Vec<u8>, cursor: Cursor) {
     out.extend_from_slice(b"data:\n\n");
 }
 
-/// Appends a message of an answer's log.
-pub fn push_reply(out: &mut Vec<u8>, stream: u64, seq: u64, message: &[u8]) {
-    out.extend_from_slice(format!("id: p{stream:x}:{seq}\n").as_bytes());
+/// Appends a message of an answer's log, whose place in it is `id`.
+pub fn push_reply(out: &mut Vec<u8>, id: &str, message: &[u8]) {
+    out.extend_from_slice(format!("id: {id}\n").as_bytes());
     push_message(out, Form::Resumable, message);
 }
 
-/// Appends the priming event of an answer: from here on it can be resumed.
-pub fn push_reply_priming(out: &mut Vec<u8>, stream: u64) {
-    let text = format!("id: p{stream:x}:0\nretry: {RETRY_MS}\ndata:\n\n");
+/// Appends the priming event of an answer: from `id` on it can be resumed.
+pub fn push_reply_priming(out: &mut Vec<u8>, id: &str) {
+    let text = format!("id: {id}\nretry: {RETRY_MS}\ndata:\n\n");
     out.extend_from_slice(text.as_bytes());
-}
-
-/// The stream and the place in it that a `Last-Event-ID` of an answer stands for.
-pub fn parse_reply_id(id: &str) -> Option<(u64, u64)> {
-    let (stream, seq) = id.strip_prefix('p')?.split_once(':')?;
-    Some((u64::from_str_radix(stream, 16).ok()?, seq.parse().ok()?))
 }
 
 /// The position that a `Last-Event-ID` of a session's own stream stands for.
