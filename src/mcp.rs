@@ -45,14 +45,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::bus::Bus;
 use crate::fleet::Fleet;
 use crate::model::{Principal, Timestamp};
 
-pub use front::Connection;
 pub use guest::{Guest, GuestReply, Talk};
 pub use refusal::Refusal;
 pub use session::SessionKey;
@@ -107,23 +105,6 @@ impl Mcp {
         request: http::Request<Bytes>,
     ) -> http::Response<McpBody> {
         self.front.handle(principal, request).await
-    }
-
-    /// A client on a connection of its own, without HTTP: every message that it
-    /// says is one for [`Connection::accept`], and what is said to it comes from
-    /// the stream, in whole lines of JSON. The stream ends when the connection is
-    /// dropped, or the daemon closes.
-    ///
-    /// # Errors
-    /// If the system has no random bytes.
-    pub fn connect(
-        &self,
-        principal: Principal,
-    ) -> Result<(Connection, impl Stream<Item = Bytes> + Send + 'static + use<>), getrandom::Error>
-    {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce)?;
-        Ok(Connection::open(&self.front, Arc::new(principal), nonce, frames::Form::Lines))
     }
 
     /// Whether the HTTP+SSE transport of 2024-11-05 is served, from now on.

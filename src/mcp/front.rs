@@ -37,8 +37,6 @@ use crate::model::Principal;
 use saying::Saying;
 use sse::Connections;
 
-pub use connection::Connection;
-
 /// Requests with calls under way, and streams open, at once. Beyond it the next
 /// one is refused and may try again; those that are served are not disturbed.
 const MOST_CALLS: usize = 1024;

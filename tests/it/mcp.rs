@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod clients;
-mod connection;
 mod events;
 mod everyone;
 mod listen;

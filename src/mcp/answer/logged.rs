@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::{Calls, stream_response};
 use crate::mcp::McpBody;
 use crate::mcp::engine::Said;
-use crate::mcp::frames::{self, Form};
+use crate::mcp::frames;
 use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::replies::{KEEP, Log, Reader, Replies};
@@ -83,7 +83,7 @@ pub fn lost(id: &Value) -> Response<McpBody> {
         ..Refusal::new(StatusCode::OK, code::INTERNAL, problem)
     };
     let mut out = Vec::from(frames::OPEN);
-    frames::push_message(&mut out, Form::Plain, &error.with_id(Some(id)).body());
+    frames::push_message(&mut out, &error.with_id(Some(id)).body());
     stream_response(stream::once(std::future::ready(out.into())))
 }
 

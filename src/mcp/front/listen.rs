@@ -19,7 +19,7 @@ use super::{Caller, Front};
 use crate::bus::{BusError, Start};
 use crate::mcp::McpBody;
 use crate::mcp::answer::stream_response;
-use crate::mcp::frames::{self, Form};
+use crate::mcp::frames;
 use crate::mcp::handler::inlined;
 use crate::mcp::headers::Accept;
 use crate::mcp::message::{META_CAPABILITIES, Message};
@@ -63,7 +63,6 @@ struct Listening {
     first: Option<Bytes>,
     keep_alive: Interval,
     closing: CancellationToken,
-    form: Form,
     over: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -82,15 +81,14 @@ impl Front {
             let problem = "this answer is text/event-stream";
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
         }
-        Ok(stream_response(self.listening(caller, message, Form::Plain).await?))
+        Ok(stream_response(self.listening(caller, message).await?))
     }
 
-    /// The stream of notices, as bytes in `form`.
+    /// The stream of notices, as server-sent events.
     pub(super) async fn listening(
         &self,
         caller: &Caller<'_>,
         message: &Message,
-        form: Form,
     ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let deps = self.engine.deps();
         let changes = self.engine.guest().map(|guest| guest.changes());
@@ -114,7 +112,6 @@ impl Front {
             first: None,
             keep_alive: tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
             closing: self.closing.clone(),
-            form,
             over: false,
             _permit: permit,
         };
@@ -214,7 +211,7 @@ impl Listening {
     /// The acknowledgement, and at once what has already come to its end: a task
     /// may have ended before anybody could listen for it.
     async fn begin(&mut self, accepted: &Accepted) -> Bytes {
-        let mut out = Vec::from(self.form.open());
+        let mut out = Vec::from(frames::OPEN);
         let params = json!({ "notifications": accepted.to_json() });
         self.notify(&mut out, "notifications/subscriptions/acknowledged", params);
         for id in &accepted.tasks {
@@ -260,7 +257,7 @@ impl Listening {
                     self.notify(&mut out, method, json!({}));
                 }
             }
-            _ = self.keep_alive.tick() => out.extend_from_slice(self.form.keep_alive()),
+            _ = self.keep_alive.tick() => out.extend_from_slice(frames::KEEP_ALIVE),
         }
         self.keep_alive.reset();
         Some(out.into())
@@ -278,7 +275,7 @@ impl Listening {
     fn notify(&self, out: &mut Vec<u8>, method: &str, mut params: Value) {
         params["_meta"][SUBSCRIPTION] = self.id.clone();
         let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-        frames::push_message(out, self.form, message.to_string().as_bytes());
+        frames::push_message(out, message.to_string().as_bytes());
     }
 
     /// The result: the stream ends as it should, and can be opened again.
@@ -290,7 +287,7 @@ impl Listening {
         });
         let result = json!({ "resultType": "complete", "_meta": meta });
         let reply = json!({ "jsonrpc": "2.0", "id": self.id, "result": result });
-        frames::push_message(out, self.form, reply.to_string().as_bytes());
+        frames::push_message(out, reply.to_string().as_bytes());
         self.over = true;
     }
 

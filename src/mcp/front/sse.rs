@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::{Caller, Front, no_session, unavailable};
 use crate::mcp::McpBody;
 use crate::mcp::answer::stream_response;
-use crate::mcp::frames::{self, Form};
+use crate::mcp::frames;
 use crate::mcp::headers::{self, Accept};
 use crate::mcp::message;
 use crate::mcp::patience::Patience;
@@ -67,8 +67,7 @@ impl Front {
         let principal = &caller.principal;
         let minted = self.key.mint(&principal.id, Revision::V2024_11_05, Patience::default());
         let (session, id) = minted.map_err(unavailable)?;
-        let (connection, said) =
-            Connection::open(self, Arc::clone(principal), session.nonce, Form::Plain);
+        let (connection, said) = Connection::open(self, Arc::clone(principal), session.nonce);
         let connection = Arc::new(connection);
         self.connections.lock().insert(session.nonce, Arc::downgrade(&connection));
         let open = Open {

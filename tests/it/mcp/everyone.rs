@@ -1,43 +1,52 @@
-//! Statement 57: one event, every kind of client, each told exactly once.
+//! Statement 57: one event, every kind of client, each told exactly once. Clients
+//! that others wrote are in `clients.rs`.
 
-use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
-use fleetd::mcp::Connection;
 use fleetd::model::Principal;
-use futures_util::{Stream, StreamExt};
 use http::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::task::JoinSet;
 
 use super::rig::{MODERN, Reader, Rig, initialize, read, request};
 
 /// The topic that everybody waits for.
 const TOPIC: &str = "custom.everyone";
 
-/// A client over stdio.
+/// Bytes that a pipe holds: few, so that one that is not read is soon full.
+const PIPE: usize = 4096;
+
+/// A client over stdio: the very loop that a process would serve it with, with
+/// pipes that do not leave this one.
 struct Lines {
-    connection: Connection,
-    said: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
+    to: DuplexStream,
+    from: tokio::io::Lines<BufReader<DuplexStream>>,
+    _served: JoinSet<()>,
 }
 
 impl Lines {
     fn new(rig: &Rig) -> Self {
-        let (connection, said) = rig.mcp.connect(Principal::owner()).unwrap();
-        Self { connection, said: Box::pin(said) }
+        let ((to, input), (from, output)) = (duplex(PIPE), duplex(PIPE));
+        let mcp = rig.mcp.clone();
+        let mut served = JoinSet::new();
+        served.spawn(async move {
+            mcp.serve_lines(Principal::owner(), input, output).await.unwrap();
+        });
+        Self { to, from: BufReader::new(from).lines(), _served: served }
     }
 
-    async fn say(&self, message: Value) {
-        self.connection.accept(message).await.unwrap();
+    async fn say(&mut self, message: Value) {
+        self.to.write_all(format!("{message}\n").as_bytes()).await.unwrap();
     }
 
     async fn next(&mut self) -> Value {
-        let next = tokio::time::timeout(Duration::from_secs(5), self.said.next()).await;
-        serde_json::from_slice(&next.expect("nothing in 5 s").expect("the end")).unwrap()
+        let next = tokio::time::timeout(Duration::from_secs(5), self.from.next_line()).await;
+        serde_json::from_str(&next.expect("nothing in 5 s").unwrap().expect("the end")).unwrap()
     }
 
     async fn is_silent(&mut self) -> bool {
-        tokio::time::timeout(Duration::from_millis(150), self.said.next()).await.is_err()
+        tokio::time::timeout(Duration::from_millis(150), self.from.next_line()).await.is_err()
     }
 }
 
@@ -102,6 +111,9 @@ async fn s57_one_event_reaches_six_kinds_of_client_exactly_once() {
     legacy_lines.say(initialize("2025-06-18")).await;
     assert_eq!(legacy_lines.next().await["id"], 1);
     legacy_lines.say(ready()).await;
+    // Answered behind it, so it is ready by then.
+    legacy_lines.say(request(2, "ping", json!({}))).await;
+    assert_eq!(legacy_lines.next().await["id"], 2);
     let mut modern_lines = Lines::new(&rig);
     modern_lines.say(listen()).await;
     modern_lines.next().await;
