@@ -48,7 +48,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
 use rmcp::model::MetaObject;
 
@@ -56,7 +55,6 @@ use crate::bus::Bus;
 use crate::fleet::Fleet;
 use crate::model::{Principal, Scope, Timestamp, ToolSets};
 
-pub use front::Connection;
 pub use guest::{Guest, GuestReply, Talk};
 pub use refusal::Refusal;
 pub use session::SessionKey;
@@ -131,24 +129,6 @@ impl Mcp {
         request: http::Request<Bytes>,
     ) -> http::Response<McpBody> {
         self.front.handle(principal, request).await
-    }
-
-    /// A client on a connection of its own, without HTTP: every message that it
-    /// says is one for [`Connection::accept`], and what is said to it comes from
-    /// the stream, in whole lines of JSON. The stream ends when the connection is
-    /// dropped, or the daemon closes.
-    ///
-    /// # Errors
-    /// If the system has no random bytes.
-    pub fn connect(
-        &self,
-        principal: Principal,
-    ) -> Result<(Connection, impl Stream<Item = Bytes> + Send + 'static + use<>), getrandom::Error>
-    {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce)?;
-        let (principal, offer) = (Arc::new(principal), ToolSets::DEFAULT);
-        Ok(Connection::open(&self.front, principal, offer, nonce, frames::Form::Lines))
     }
 
     /// Whether the HTTP+SSE transport of 2024-11-05 is served, from now on.

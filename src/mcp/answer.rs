@@ -20,13 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::McpBody;
 use super::engine::Said;
-use super::frames::{self, Form};
+use super::frames;
 use super::headers::Accept;
 use super::push::KEEP_ALIVE;
 use super::refusal::{code, empty_response, json_response};
 use super::revision::Revision;
 
-pub use logged::{Detached, resumed};
+pub use logged::{Detached, lost, resumed};
 
 /// How long an answer may take and still be plain JSON. Most tools are done in a
 /// millisecond, on a busy machine in some hundred; a client that waits for one that
@@ -202,7 +202,7 @@ impl Streaming {
             self.opened = true;
             let mut out = Vec::from(frames::OPEN);
             for message in self.early.drain(..) {
-                frames::push_message(&mut out, Form::Plain, &message);
+                frames::push_message(&mut out, &message);
             }
             return Some(out.into());
         }
@@ -215,7 +215,7 @@ impl Streaming {
             return Some(Bytes::from_static(frames::KEEP_ALIVE));
         };
         let mut out = Vec::with_capacity(body.len() + 32);
-        frames::push_message(&mut out, Form::Plain, &body);
+        frames::push_message(&mut out, &body);
         self.keep_alive.reset();
         Some(out.into())
     }

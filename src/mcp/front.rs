@@ -39,8 +39,6 @@ use crate::model::{Principal, ToolSets};
 use saying::Saying;
 use sse::Connections;
 
-pub use connection::Connection;
-
 /// Requests with calls under way, and streams open, at once. Beyond it the next
 /// one is refused and may try again; those that are served are not disturbed.
 const MOST_CALLS: usize = 1024;
@@ -252,8 +250,9 @@ impl Front {
         }
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();
+        let asked = message.id().cloned();
         let said = self.serve_in_session(caller, session, message, &hurry)?;
-        let calls = Calls::new(said, 1, hurry, Some(self.detached(session)), permit);
+        let calls = Calls::new(said, 1, hurry, Some(self.detached(session, asked)), permit);
         Ok(respond(calls, Shape { accept, batch: false, modern: false }).await)
     }
 
@@ -300,11 +299,12 @@ impl Front {
         Ok(said.boxed())
     }
 
-    fn detached(&self, session: McpSession) -> Detached {
+    fn detached(&self, session: McpSession, asked: Option<Value>) -> Detached {
         Detached {
             tracker: self.detached.clone(),
             replies: Arc::clone(&self.replies),
             session: session.nonce,
+            asked,
             revision: session.revision,
             closing: self.closing.clone(),
         }

@@ -82,7 +82,7 @@ impl Push {
         let watching = self.watch(&control.watched, place)?;
         // A resumed reader knows its place; it may even lie in another epoch.
         let told = last.unwrap_or_else(|| subscription.cursor());
-        let mut first = Vec::from(self.form.open());
+        let mut first = Vec::from(frames::OPEN);
         if last.is_none() && self.has_bookmarks() {
             frames::push_priming(&mut first, told, self.number);
         }
@@ -162,7 +162,7 @@ impl Running {
                 Turn::Updated(uris) => {
                     let mut out = Vec::new();
                     for uri in uris {
-                        frames::push_message(&mut out, self.push.form, &frames::updated(&uri));
+                        frames::push_message(&mut out, &frames::updated(&uri));
                     }
                     out
                 }
@@ -208,7 +208,7 @@ impl Running {
     }
 
     fn keep_alive(&mut self) -> Vec<u8> {
-        let mut out = Vec::from(self.push.form.keep_alive());
+        let mut out = Vec::from(frames::KEEP_ALIVE);
         let at = self.subscription.cursor();
         if at != self.told && self.push.has_bookmarks() {
             frames::push_bookmark(&mut out, at);
@@ -235,7 +235,7 @@ impl Running {
             Delivery::Signals(signals) => {
                 for signal in signals {
                     let (topic, body) = (signal.topic(), signal.body());
-                    frames::push_signal(&mut out, form, Severity::Debug, topic, &body);
+                    frames::push_signal(&mut out, Severity::Debug, topic, &body);
                 }
             }
         }

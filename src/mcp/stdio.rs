@@ -155,22 +155,24 @@ impl Pipe {
             }
             ("notifications/initialized", None) => {
                 self.carry(request, &message).await;
-                self.listen();
+                self.listen().await;
             }
             _ => self.carry(request, &message).await,
         }
     }
 
-    /// Relays the session's own stream.
-    fn listen(self: &Arc<Self>) {
+    /// Relays the session's own stream. It is open before the next line is read, so
+    /// whatever that leads to is pushed.
+    async fn listen(self: &Arc<Self>) {
         if lock(&self.session).is_none() {
             return;
         }
         let pipe = Arc::clone(self);
         let request = self.request(Method::GET, &Value::Null, Bytes::new());
+        let response = self.mcp.handle(self.principal.clone(), request).await;
         self.streams.spawn(async move {
             tokio::select! {
-                () = pipe.carry(request, &Value::Null) => {}
+                () = pipe.relay(response, false) => {}
                 () = pipe.over.cancelled() => {}
             }
         });

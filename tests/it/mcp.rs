@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
-mod connection;
+mod clients;
 mod events;
 mod everyone;
 mod feed;

@@ -60,7 +60,7 @@ impl Front {
             return Ok(empty_response(StatusCode::ACCEPTED));
         }
         let (owed, said) = (said.len(), stream::select_all(said).boxed());
-        let calls = Calls::new(said, owed, hurry, Some(self.detached(session)), permit);
+        let calls = Calls::new(said, owed, hurry, Some(self.detached(session, None)), permit);
         Ok(respond(calls, Shape { accept, batch: true, modern: false }).await)
     }
 }

@@ -1,4 +1,4 @@
-//! A client on a connection of its own: HTTP+SSE (2024-11-05), and stdio.
+//! A client on a connection of its own, as HTTP+SSE (2024-11-05) gives it one.
 //!
 //! Messages come in one by one and what is said goes out on one bounded channel,
 //! in the order in which it is said. The session is the connection: when it
@@ -36,7 +36,6 @@ pub struct Connection {
     front: Arc<Front>,
     principal: Arc<Principal>,
     session: Mutex<McpSession>,
-    form: Form,
     out: mpsc::Sender<Bytes>,
     calls: Arc<Semaphore>,
     /// Cancelled when the connection is gone, or the daemon closes.
@@ -45,14 +44,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection, and what it says, in `form`. The stream ends when the
+    /// A connection, and what it says, as server-sent events. The stream ends when the
     /// connection is dropped or the daemon closes.
     pub fn open(
         front: &Arc<Front>,
         principal: Arc<Principal>,
         offer: ToolSets,
         nonce: Nonce,
-        form: Form,
     ) -> (Self, impl Stream<Item = Bytes> + Send + 'static + use<>) {
         let (out, said) = mpsc::channel(MOST_UNREAD);
         let gone = front.closing.child_token();
@@ -62,7 +60,6 @@ impl Connection {
             front: Arc::clone(front),
             principal,
             session: Mutex::new(session),
-            form,
             out,
             calls: Arc::new(Semaphore::new(MOST_CALLS)),
             _gone: gone.clone().drop_guard(),
@@ -131,8 +128,8 @@ impl Connection {
         let headers = HeaderMap::new();
         let caller = self.caller(&headers);
         let notices = match listens {
-            true => self.front.listening(&caller, &message, self.form).await?.boxed(),
-            false => self.front.feeding(&caller, &message, self.form).await?.boxed(),
+            true => self.front.listening(&caller, &message).await?.boxed(),
+            false => self.front.feeding(&caller, &message).await?.boxed(),
         };
         let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
         let cancelled = entry.as_ref().map(|entry| entry.cancel.token.clone());
@@ -166,10 +163,9 @@ impl Connection {
         let mut call = call(&self.caller(&headers), session.patience, cancel, &self.gone);
         call.session = Some(session.nonce);
         let said = self.front.serve(message.value, revision, call, entry)?;
-        let form = self.form;
-        let said = said.map(move |said| {
+        let said = said.map(|said| {
             match said {
-                Said::Notification(body) | Said::Reply { body, .. } => frame(form, &body),
+                Said::Notification(body) | Said::Reply { body, .. } => frame(&body),
                 // This connection is all there is.
                 Said::HangUp => Bytes::new(),
             }
@@ -199,7 +195,7 @@ impl Connection {
             number,
             control,
             closing: self.gone.clone(),
-            form: self.form,
+            form: Form::Plain,
             _permit: permit,
         };
         let pushed = push.open(None).map_err(|error| {
@@ -239,7 +235,7 @@ impl Connection {
 
     async fn say(&self, message: Bytes) {
         // Nobody reads any more: then nobody misses it.
-        let _ = self.out.send(frame(self.form, &message)).await;
+        let _ = self.out.send(frame(&message)).await;
     }
 
     fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
@@ -256,8 +252,8 @@ impl Connection {
     }
 }
 
-fn frame(form: Form, message: &[u8]) -> Bytes {
+fn frame(message: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(message.len() + 32);
-    frames::push_message(&mut out, form, message);
+    frames::push_message(&mut out, message);
     out.into()
 }

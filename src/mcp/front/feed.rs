@@ -21,7 +21,7 @@ use crate::bus::{Chunk, Delivery, Start, Subscription};
 use crate::mcp::McpBody;
 use crate::mcp::answer::stream_response;
 use crate::mcp::events::{self, Asked};
-use crate::mcp::frames::Form;
+use crate::mcp::frames;
 use crate::mcp::headers::Accept;
 use crate::mcp::message::Message;
 use crate::mcp::push::KEEP_ALIVE;
@@ -39,7 +39,6 @@ struct Feeding {
     first: Option<Bytes>,
     heartbeat: Interval,
     closing: CancellationToken,
-    form: Form,
     over: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -59,10 +58,10 @@ impl Front {
         message: &Message,
     ) -> Result<Response<McpBody>, Refusal> {
         require_stream(accept)?;
-        Ok(stream_response(self.feeding(caller, message, Form::Plain).await?))
+        Ok(stream_response(self.feeding(caller, message).await?))
     }
 
-    /// The stream of events, as bytes in `form`.
+    /// The stream of events, as server-sent events.
     ///
     /// # Errors
     /// -32602 or -32023 for a subscription that cannot be, -32025 when too many
@@ -71,7 +70,6 @@ impl Front {
         &self,
         caller: &Caller<'_>,
         message: &Message,
-        form: Form,
     ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let params = message.value.get("params").unwrap_or(&Value::Null);
         let asked = Asked::read(&caller.principal, params)?;
@@ -90,11 +88,10 @@ impl Front {
             first: None,
             heartbeat,
             closing: self.closing.clone(),
-            form,
             over: false,
             _permit: permit,
         };
-        let mut first = Vec::from(form.open());
+        let mut first = Vec::from(frames::OPEN);
         feeding.active(&mut first, place, late);
         feeding.first = Some(first.into());
         Ok(stream::unfold(feeding, |mut feeding| async move {
@@ -153,11 +150,11 @@ impl Feeding {
     }
 
     fn notify(&self, out: &mut Vec<u8>, method: &str, params: Value) {
-        push_notice(out, self.form, &self.id, method, params);
+        push_notice(out, &self.id, method, params);
     }
 
     fn complete(&mut self, out: &mut Vec<u8>) {
-        push_completion(out, self.form, &self.id, &self.deps.identity);
+        push_completion(out, &self.id, &self.deps.identity);
         self.over = true;
     }
 }

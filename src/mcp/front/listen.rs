@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Caller, Front};
 use crate::bus::{BusError, Start};
 use crate::mcp::answer::stream_response;
-use crate::mcp::frames::{self, Form};
+use crate::mcp::frames;
 use crate::mcp::handler::inlined;
 use crate::mcp::headers::Accept;
 use crate::mcp::message::{META_CAPABILITIES, Message};
@@ -65,7 +65,6 @@ struct Listening {
     first: Option<Bytes>,
     keep_alive: Interval,
     closing: CancellationToken,
-    form: Form,
     over: bool,
     _permit: OwnedSemaphorePermit,
 }
@@ -81,15 +80,14 @@ impl Front {
         message: &Message,
     ) -> Result<Response<McpBody>, Refusal> {
         require_stream(accept)?;
-        Ok(stream_response(self.listening(caller, message, Form::Plain).await?))
+        Ok(stream_response(self.listening(caller, message).await?))
     }
 
-    /// The stream of notices, as bytes in `form`.
+    /// The stream of notices, as server-sent events.
     pub(super) async fn listening(
         &self,
         caller: &Caller<'_>,
         message: &Message,
-        form: Form,
     ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let deps = self.engine.deps();
         let changes = self.engine.guest().map(|guest| guest.changes());
@@ -116,7 +114,6 @@ impl Front {
             first: None,
             keep_alive: tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
             closing: self.closing.clone(),
-            form,
             over: false,
             _permit: permit,
         };
@@ -215,7 +212,7 @@ impl Listening {
     /// The acknowledgement, and at once what does not merely go on: a task may
     /// have ended, or asked, before anybody could listen for it.
     async fn begin(&mut self, accepted: &Accepted) -> Bytes {
-        let mut out = Vec::from(self.form.open());
+        let mut out = Vec::from(frames::OPEN);
         let params = json!({ "notifications": accepted.to_json() });
         self.notify(&mut out, "notifications/subscriptions/acknowledged", params);
         for id in &accepted.tasks {
@@ -261,7 +258,7 @@ impl Listening {
                     self.notify(&mut out, method, json!({}));
                 }
             }
-            _ = self.keep_alive.tick() => out.extend_from_slice(self.form.keep_alive()),
+            _ = self.keep_alive.tick() => out.extend_from_slice(frames::KEEP_ALIVE),
         }
         self.keep_alive.reset();
         Some(out.into())
@@ -281,12 +278,12 @@ impl Listening {
     }
 
     fn notify(&self, out: &mut Vec<u8>, method: &str, params: Value) {
-        push_notice(out, self.form, &self.id, method, params);
+        push_notice(out, &self.id, method, params);
     }
 
     /// The result: the stream ends as it should, and can be opened again.
     fn complete(&mut self, out: &mut Vec<u8>) {
-        push_completion(out, self.form, &self.id, &self.deps.identity);
+        push_completion(out, &self.id, &self.deps.identity);
         self.over = true;
     }
 
@@ -307,25 +304,19 @@ pub(super) fn require_stream(accept: Accept) -> Result<(), Refusal> {
 }
 
 /// Appends a notification on the stream that request `id` opened.
-pub(super) fn push_notice(
-    out: &mut Vec<u8>,
-    form: Form,
-    id: &Value,
-    method: &str,
-    mut params: Value,
-) {
+pub(super) fn push_notice(out: &mut Vec<u8>, id: &Value, method: &str, mut params: Value) {
     params["_meta"][SUBSCRIPTION] = id.clone();
     let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-    frames::push_message(out, form, message.to_string().as_bytes());
+    frames::push_message(out, message.to_string().as_bytes());
 }
 
 /// Appends the result that ends the stream of request `id`.
-pub(super) fn push_completion(out: &mut Vec<u8>, form: Form, id: &Value, identity: &Identity) {
+pub(super) fn push_completion(out: &mut Vec<u8>, id: &Value, identity: &Identity) {
     let mut meta = identity.meta();
     meta.insert(SUBSCRIPTION.to_owned(), id.clone());
     let result = json!({ "resultType": "complete", "_meta": meta });
     let reply = json!({ "jsonrpc": "2.0", "id": id, "result": result });
-    frames::push_message(out, form, reply.to_string().as_bytes());
+    frames::push_message(out, reply.to_string().as_bytes());
 }
 
 /// Those of `ids` that change next and are served here rather than by the fleet.

@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::{Caller, Front, no_session, unavailable};
 use crate::mcp::McpBody;
 use crate::mcp::answer::stream_response;
-use crate::mcp::frames::{self, Form};
+use crate::mcp::frames;
 use crate::mcp::headers::{self, Accept};
 use crate::mcp::message;
 use crate::mcp::patience::Patience;
@@ -69,8 +69,7 @@ impl Front {
         let minted = self.key.mint(&principal.id, revision, patience, caller.offer);
         let (session, id) = minted.map_err(unavailable)?;
         let principal = Arc::clone(principal);
-        let (connection, said) =
-            Connection::open(self, principal, session.offer, session.nonce, Form::Plain);
+        let (connection, said) = Connection::open(self, principal, session.offer, session.nonce);
         let connection = Arc::new(connection);
         self.connections.lock().insert(session.nonce, Arc::downgrade(&connection));
         let open = Open {

@@ -6,11 +6,12 @@ use http::{Response, StatusCode};
 
 use super::{Caller, Front, no_session, not_allowed};
 use crate::mcp::McpBody;
-use crate::mcp::answer::{resumed, stream_response};
+use crate::mcp::answer::{lost, resumed, stream_response};
 use crate::mcp::frames::{self, Form};
 use crate::mcp::headers::{self, Accept};
 use crate::mcp::push::Push;
 use crate::mcp::refusal::{Refusal, code, empty_response};
+use crate::mcp::replies::{Place, Resumed};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::McpSession;
 
@@ -32,8 +33,8 @@ impl Front {
         }
         let session = self.session(caller)?;
         let last = headers::one(caller.headers, &headers::LAST_EVENT_ID)?;
-        if let Some((stream, seq)) = last.and_then(frames::parse_reply_id) {
-            return self.resume(session, stream, seq);
+        if let Some(place) = last.and_then(Place::parse) {
+            return self.resume(session, &place);
         }
         let last = match last {
             Some(id) => Some(frames::parse_id(id).ok_or_else(|| {
@@ -58,18 +59,17 @@ impl Front {
     }
 
     /// Goes on with the answer to a POST, whose connection broke.
-    fn resume(
-        &self,
-        session: McpSession,
-        stream: u64,
-        seq: u64,
-    ) -> Result<Response<McpBody>, Refusal> {
+    fn resume(&self, session: McpSession, place: &Place) -> Result<Response<McpBody>, Refusal> {
         let permit = self.permit(&self.streams)?;
-        let reader = self.replies.resume(session.nonce, stream, seq).ok_or_else(|| {
+        let asked = match self.replies.resume(session.nonce, place) {
+            Resumed::Reader(reader) => return Ok(resumed(reader, permit)),
+            Resumed::Gone => place.asked(&session.nonce),
+            Resumed::Nothing => None,
+        };
+        asked.map(|id| lost(&id)).ok_or_else(|| {
             let problem = "nothing is held that follows that last-event-id; call again";
             Refusal::invalid_request(problem)
-        })?;
-        Ok(resumed(reader, permit))
+        })
     }
 
     /// Ends the session.

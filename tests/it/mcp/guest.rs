@@ -3,13 +3,13 @@
 
 use fleetd::mcp::{Guest, GuestReply, Talk, TaskSupport};
 use fleetd::model::Principal;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::broadcast;
 
-use super::rig::{Answer, MODERN, Reader, Rig, read};
+use super::rig::{Answer, Lines, MODERN, Reader, Rig, read};
 
 /// Has one tool, `ship`, that asks two things and says what it was told.
 struct Port {
@@ -198,14 +198,9 @@ async fn an_annotated_argument_has_to_stand_in_its_header() {
         assert_eq!(refused.json()["id"], 7);
     }
     // Where there are no headers, none are expected.
-    let (connection, said) = rig.mcp.connect(Principal::owner()).unwrap();
-    connection.accept(message).await.unwrap();
-    let mut lines = std::pin::pin!(said);
-    let reply = loop {
-        let line: Value = serde_json::from_slice(&lines.next().await.unwrap()).unwrap();
-        if line["id"] == 7 {
-            break line;
-        }
-    };
+    let mut pipe = Lines::new(&rig);
+    pipe.say(message).await;
+    let reply = pipe.next().await;
+    assert_eq!(reply["id"], 7, "{reply}");
     assert_eq!(reply["result"]["resultType"], "complete", "{reply}");
 }

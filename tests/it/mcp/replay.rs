@@ -76,6 +76,24 @@ async fn streams_of_a_session_do_not_mix() {
 }
 
 #[tokio::test]
+async fn an_answer_that_went_with_its_daemon_is_an_error_and_no_endless_wait() {
+    let rig = Rig::new();
+    let session = rig.session("2025-11-25").await;
+    let mut posted = slow_call(&rig, &session, 8, "sleep 1").await;
+    let place = posted.next().await.unwrap().id.unwrap();
+    drop(posted);
+    let rig = rig.restart().await;
+    let mut resumed = rig.listen(&session, Some(&place)).await;
+    let (_, reply) = resumed.message().await;
+    assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(8), &json!(-32603)));
+    assert_eq!(reply["error"]["data"]["code"], "unknown_outcome");
+    assert_eq!(resumed.next().await, None, "the answer is over");
+    let other = rig.session("2025-11-25").await;
+    assert_eq!(refused(&rig, &other, &place).await.error_code(), -32600);
+    assert_eq!(refused(&rig, &session, "p1:0").await.error_code(), -32600);
+}
+
+#[tokio::test]
 async fn older_revisions_get_ids_without_a_priming_event() {
     let rig = Rig::new();
     let session = rig.session("2025-03-26").await;

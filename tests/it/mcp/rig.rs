@@ -7,12 +7,14 @@ use bytes::Bytes;
 use fleetd::bus::{Bus, Feed};
 use fleetd::fleet::{Fleet, FleetOptions};
 use fleetd::mcp::{Guest, Identity, Mcp, McpBody, SessionKey};
-use fleetd::model::{Cursor, Principal, Timestamp};
+use fleetd::model::{Cursor, Principal, Timestamp, ToolSets};
 use fleetd::store::{Durability, Retention, Store, StoreOptions};
 use fleetd::wire::{SseFrame, SseParser, decode_event, encode_event};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::task::JoinSet;
 
 pub const MODERN: &str = "2026-07-28";
 
@@ -301,5 +303,41 @@ pub async fn read(response: Response<McpBody>) -> Answer {
         session: text("mcp-session-id"),
         kind: text("content-type").unwrap_or_default(),
         body: collected.await.expect("no end in 5 s").unwrap().to_bytes(),
+    }
+}
+
+/// Bytes that a pipe holds: few, so that one that is not read is soon full.
+const PIPE: usize = 4096;
+
+/// A client over stdio: the very loop that a process would serve it with, with
+/// pipes that do not leave this one.
+pub struct Lines {
+    to: DuplexStream,
+    from: tokio::io::Lines<BufReader<DuplexStream>>,
+    _served: JoinSet<()>,
+}
+
+impl Lines {
+    pub fn new(rig: &Rig) -> Self {
+        let ((to, input), (from, output)) = (duplex(PIPE), duplex(PIPE));
+        let mcp = rig.mcp.clone();
+        let mut served = JoinSet::new();
+        served.spawn(async move {
+            mcp.serve_lines(Principal::owner(), ToolSets::DEFAULT, input, output).await.unwrap();
+        });
+        Self { to, from: BufReader::new(from).lines(), _served: served }
+    }
+
+    pub async fn say(&mut self, message: Value) {
+        self.to.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+    }
+
+    pub async fn next(&mut self) -> Value {
+        let next = tokio::time::timeout(Duration::from_secs(5), self.from.next_line()).await;
+        serde_json::from_str(&next.expect("nothing in 5 s").unwrap().expect("the end")).unwrap()
+    }
+
+    pub async fn is_silent(&mut self) -> bool {
+        tokio::time::timeout(Duration::from_millis(150), self.from.next_line()).await.is_err()
     }
 }
