@@ -24,7 +24,7 @@ use super::McpBody;
 use super::answer::{Calls, Detached, Sayings, Shape, respond};
 use super::engine::{Engine, Said};
 use super::era::{Era, classify};
-use super::headers::{self, Accept};
+use super::headers::{self, Accept, Piped};
 use super::message::{self, Kind, Message};
 use super::offer;
 use super::patience::Patience;
@@ -66,6 +66,8 @@ struct Caller<'a> {
     headers: &'a HeaderMap,
     /// The tools that it asks for.
     offer: ToolSets,
+    /// It speaks over a pipe: its headers were made from its message.
+    piped: bool,
 }
 
 impl Front {
@@ -119,7 +121,9 @@ impl Front {
             Ok(offer) => offer,
             Err(refusal) => return refusal.with_id(message::id_of(&body).as_ref()).into_response(),
         };
-        let caller = Caller { principal: Arc::new(principal), headers: &parts.headers, offer };
+        let piped = parts.extensions.get::<Piped>().is_some();
+        let principal = Arc::new(principal);
+        let caller = Caller { principal, headers: &parts.headers, offer, piped };
         let legacy = self.legacy_sse.load(Ordering::Relaxed);
         let answer = match (parts.method, place) {
             (Method::GET, "/sse") if legacy => self.sse(&caller),
@@ -179,7 +183,7 @@ impl Front {
             let feeding = self.feed(caller, accept, &message).await;
             return feeding.map_err(|refusal| refusal.with_id(id.as_ref()));
         }
-        if revision.is_modern() && message.method() == "tools/call" {
+        if revision.is_modern() && !caller.piped && message.method() == "tools/call" {
             let named = message.param("name").and_then(Value::as_str).unwrap_or_default();
             if let Some(schema) = self.engine.input_of(named) {
                 let arguments = message.param("arguments");

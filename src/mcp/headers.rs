@@ -17,6 +17,11 @@ pub const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 pub const NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// Marks a request that came over a pipe: its headers were made from its message
+/// here, so they say nothing that the message does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Piped;
+
 /// What the client takes as an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accept {

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::headers::Piped;
 use super::message::META_VERSION;
 use super::refusal::Refusal;
 use super::{Mcp, McpBody, headers};
@@ -181,6 +182,7 @@ impl Pipe {
     /// The request that would have brought `message` over HTTP.
     fn request(&self, method: Method, message: &Value, body: Bytes) -> Request<Bytes> {
         let mut request = Request::new(body);
+        request.extensions_mut().insert(Piped);
         *request.method_mut() = method;
         // Names of sets are plain words, so this always is an address.
         *request.uri_mut() = self.address.parse().unwrap_or_default();

@@ -248,7 +248,7 @@ impl Connection {
 
     fn caller<'a>(&self, headers: &'a HeaderMap) -> Caller<'a> {
         let offer = self.session().offer;
-        Caller { principal: Arc::clone(&self.principal), headers, offer }
+        Caller { principal: Arc::clone(&self.principal), headers, offer, piped: false }
     }
 }
 
