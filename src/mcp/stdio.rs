@@ -126,6 +126,10 @@ impl Pipe {
         let method = message.get("method").and_then(Value::as_str).unwrap_or_default();
         let request = self.request(Method::POST, &message, Bytes::from(line));
         let id = message.get("id").map(Value::to_string);
+        if message.is_array() {
+            // Replies to all of it come together, which may take time.
+            return self.carry_aside(request, message);
+        }
         match (method, id) {
             // What follows belongs to the session that this begins.
             ("initialize", _) => self.carry(request, &message).await,
@@ -155,6 +159,17 @@ impl Pipe {
             }
             _ => self.carry(request, &message).await,
         }
+    }
+
+    /// Carries a request whose end nobody here waits for.
+    fn carry_aside(self: &Arc<Self>, request: Request<Bytes>, message: Value) {
+        let pipe = Arc::clone(self);
+        self.requests.spawn(async move {
+            tokio::select! {
+                () = pipe.carry(request, &message) => {}
+                () = pipe.over.cancelled() => {}
+            }
+        });
     }
 
     /// Relays the session's own stream.

@@ -82,20 +82,34 @@ CREATE TABLE token (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Version 3: what ids of MCP sessions cannot carry.
+const SESSIONS: &str = "
+CREATE TABLE session (
+    nonce     BLOB PRIMARY KEY,  -- the random part of the session's id
+    principal TEXT NOT NULL,
+    settings  TEXT NOT NULL,     -- JSON of the mcp component: log level, watched resources
+    wake      TEXT NOT NULL,     -- JSON: how whoever speaks in it can be woken
+    ended     INTEGER NOT NULL,  -- 1: its id is not taken any more
+    used      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// What each version added to the one before.
+const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, SESSIONS];
+
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
 ///
 /// # Errors
 /// If the database or its copy cannot be written.
 pub fn bring_up(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let steps = match schema_version(connection)? {
-        0 => format!("{JOURNAL}{TOKENS}"),
-        1 => {
-            back_up(connection, path, 1)?;
-            TOKENS.to_owned()
-        }
-        _ => return Ok(()),
-    };
+    let found = schema_version(connection)?;
+    let lacks = usize::try_from(found).ok().and_then(|found| STEPS.get(found..));
+    let Some(lacks) = lacks.filter(|lacks| !lacks.is_empty()) else { return Ok(()) };
+    if found > 0 {
+        back_up(connection, path, found)?;
+    }
+    let steps = lacks.concat();
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     ))?;
@@ -156,9 +170,11 @@ mod tests {
         bring_up(&connection, &path).unwrap();
         assert_eq!(schema_version(&connection).unwrap(), SCHEMA_VERSION);
         assert_eq!(kept(&connection), 3);
-        let tokens: i64 =
-            connection.query_row("SELECT count(*) FROM token", [], |row| row.get(0)).unwrap();
-        assert_eq!(tokens, 0);
+        for added in ["token", "session"] {
+            let sql = format!("SELECT count(*) FROM {added}");
+            let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
+            assert_eq!(rows, 0, "{added}");
+        }
         let copy = backup_path(&path, 1);
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
         let copy = Connection::open(copy).unwrap();

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::Response;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +18,7 @@ use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::replies::{KEEP, Log, Reader, Replies};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::Nonce;
+use crate::mcp::shares::Place;
 
 /// Where calls go on when their connection is lost.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ pub fn logged(
 }
 
 /// A stream that goes on where another one broke.
-pub fn resumed(reader: Reader, permit: OwnedSemaphorePermit) -> Response<McpBody> {
+pub fn resumed(reader: Reader, permit: Place) -> Response<McpBody> {
     stream_response(read_out(reader, Vec::from(frames::OPEN), Some(permit)))
 }
 
@@ -92,13 +92,13 @@ struct Reading {
     first: Option<Bytes>,
     keep_alive: Interval,
     /// Counts the stream while it is open.
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Place>,
 }
 
 fn read_out(
     reader: Reader,
     first: Vec<u8>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Place>,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -13,7 +13,8 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Caller, Front, call};
+use super::{Caller, Front, batch, call, too_much};
+use crate::mcp::answer::Sayings;
 use crate::mcp::engine::Said;
 use crate::mcp::era::{Era, classify_alone};
 use crate::mcp::frames::{self, Form};
@@ -23,6 +24,8 @@ use crate::mcp::push::Push;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::{McpSession, Nonce};
+use crate::mcp::sessions::CallEntry;
+use crate::mcp::shares::{Place, Shares};
 use crate::model::Principal;
 
 /// Things said that wait to be read. When it is full, those who speak wait.
@@ -79,13 +82,16 @@ impl Connection {
         (connection, said)
     }
 
-    /// Takes one message. What it leads to is said on the connection, a refusal
-    /// too if the message can be answered.
+    /// Takes one message, or a batch where the revision has them. What it leads to
+    /// is said on the connection, a refusal too if the message can be answered.
     ///
     /// # Errors
     /// If it cannot be answered: no JSON-RPC message, or too much going on.
     pub async fn accept(&self, value: Value) -> Result<(), Refusal> {
-        let message = Message::of(value)?;
+        let message = match value {
+            Value::Array(messages) => return self.batch(messages).await,
+            value => Message::of(value)?,
+        };
         let id = message.id().cloned();
         match self.serve(message).await {
             Err(refusal) if id.is_some() && refusal.status != StatusCode::SERVICE_UNAVAILABLE => {
@@ -128,7 +134,7 @@ impl Connection {
         let permit = self.permit()?;
         let headers = HeaderMap::new();
         let notices = self.front.listening(&self.caller(&headers), &message, self.form).await?;
-        let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
+        let entry = message.id().map(|id| self.enter(session.nonce, id));
         let cancelled = entry.as_ref().map(|entry| entry.cancel.token.clone());
         let until = cancelled.unwrap_or_default();
         self.forward(notices.boxed(), until, (permit, entry));
@@ -145,6 +151,51 @@ impl Connection {
         self.begin(message, session.revision, session)
     }
 
+    /// Serves each message by itself and says the replies together (2025-03-26,
+    /// messages). Progress is said as it comes.
+    async fn batch(&self, messages: Vec<Value>) -> Result<(), Refusal> {
+        let messages = batch::read(messages, classify_alone)?;
+        let session = self.session();
+        batch::require(session)?;
+        let permits = (self.permit()?, self.place(&self.front.calls)?);
+        let headers = HeaderMap::new();
+        let caller = self.caller(&headers);
+        let mut said = Vec::new();
+        for message in messages {
+            if message.kind != Kind::Request {
+                self.notified(&message)?;
+            } else if let Some(reply) = self.front.setting(&caller, session, &message).await {
+                said.push(batch::said_already(reply));
+            } else {
+                said.push(self.call(message, session.revision, session)?);
+            }
+        }
+        if !said.is_empty() {
+            let together = batch::together(said, self.form);
+            self.forward(together, CancellationToken::new(), permits);
+        }
+        Ok(())
+    }
+
+    /// Begins to serve a request.
+    fn call(
+        &self,
+        message: Message,
+        revision: Revision,
+        session: McpSession,
+    ) -> Result<Sayings, Refusal> {
+        let entry = message.id().map(|id| self.enter(session.nonce, id));
+        let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
+        let headers = HeaderMap::new();
+        let mut call = call(&self.caller(&headers), session.patience, cancel, &self.gone);
+        call.session = Some(session.nonce);
+        self.front.serve(message.value, revision, call, entry)
+    }
+
+    fn enter(&self, session: Nonce, id: &Value) -> CallEntry {
+        self.front.sessions.enter(&self.principal.id, session, id)
+    }
+
     /// Serves a request; what it says is forwarded.
     fn begin(
         &self,
@@ -152,14 +203,8 @@ impl Connection {
         revision: Revision,
         session: McpSession,
     ) -> Result<(), Refusal> {
-        let permit = self.permit()?;
-        let all = self.front.permit(&self.front.calls)?;
-        let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
-        let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
-        let headers = HeaderMap::new();
-        let mut call = call(&self.caller(&headers), session.patience, cancel, &self.gone);
-        call.session = Some(session.nonce);
-        let said = self.front.serve(message.value, revision, call, entry)?;
+        let permits = (self.permit()?, self.place(&self.front.calls)?);
+        let said = self.call(message, revision, session)?;
         let form = self.form;
         let said = said.map(move |said| {
             match said {
@@ -168,7 +213,7 @@ impl Connection {
                 Said::HangUp => Bytes::new(),
             }
         });
-        self.forward(said.boxed(), CancellationToken::new(), (permit, all));
+        self.forward(said.boxed(), CancellationToken::new(), permits);
         Ok(())
     }
 
@@ -183,9 +228,10 @@ impl Connection {
 
     /// Pushes events, once the client says that it is ready for them.
     fn push(&self, session: McpSession) -> Result<(), Refusal> {
-        let permit = self.front.permit(&self.front.streams)?;
+        let permit = self.place(&self.front.streams)?;
         // Said twice, it is still one stream: the older one ends.
-        let (number, control) = self.front.sessions.open_stream(session.nonce);
+        let opened = self.front.sessions.open_stream(&self.principal.id, session.nonce);
+        let (number, control) = opened;
         let push = Push {
             bus: self.front.bus.clone(),
             principal: Arc::clone(&self.principal),
@@ -236,8 +282,14 @@ impl Connection {
         let _ = self.out.send(frame(self.form, &message)).await;
     }
 
+    /// One of this connection's own places.
     fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.front.permit(&self.calls)
+        Arc::clone(&self.calls).try_acquire_owned().map_err(|_| too_much())
+    }
+
+    /// One of everybody's.
+    fn place(&self, of: &Shares) -> Result<Place, Refusal> {
+        of.take(&self.principal.id).ok_or_else(too_much)
     }
 
     fn session(&self) -> McpSession {
@@ -249,7 +301,15 @@ impl Connection {
     }
 }
 
-fn frame(form: Form, message: &[u8]) -> Bytes {
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Its session has no id, so nobody can come back to it.
+        self.front.sessions.forget(&self.session().nonce);
+    }
+}
+
+/// A message as the connection carries it.
+pub fn frame(form: Form, message: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(message.len() + 32);
     frames::push_message(&mut out, form, message);
     out.into()

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::sync::broadcast;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ use crate::mcp::message::{META_CAPABILITIES, Message};
 use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::resources::{self, MOST_WATCHED, Topic, Uri, Watching};
+use crate::mcp::shares::Place;
 use crate::mcp::tasks;
 use crate::mcp::tools::Deps;
 use crate::model::{Principal, TaskId};
@@ -65,7 +66,7 @@ struct Listening {
     closing: CancellationToken,
     form: Form,
     over: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Place,
 }
 
 impl Front {
@@ -98,7 +99,7 @@ impl Front {
         if changes.is_none() {
             accepted.lists.clear();
         }
-        let permit = self.permit(&self.streams)?;
+        let permit = self.place(&self.streams, caller)?;
         let failed = |error: BusError| {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, error.to_string())
         };
