@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
+mod apart;
 mod connection;
+mod crowd;
 mod events;
 mod everyone;
+mod idle;
+mod kept;
 mod listen;
 mod live;
 mod modern;
