@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Home, Pipe, distinct_id};
+use crate::support::{Daemon, Home, PATIENCE, Pipe, distinct_id, run};
 
 const CHANNEL: &str = "notifications/claude/channel";
 const WITHIN: Duration = Duration::from_secs(2);
@@ -173,4 +173,30 @@ fn a_new_token_ends_the_session_and_the_bridge_begins_another() {
     assert!(pipe.call("version", json!({}))["version"].is_string());
     publish(&daemon, 1);
     assert_eq!(next_number(&mut pipe), 1);
+}
+
+#[test]
+fn the_session_that_it_was_started_by_is_kept() {
+    let daemon = Daemon::start();
+    let mut command = daemon.home().command(env!("CARGO_BIN_EXE_fleetctl"));
+    command.arg("mcp").env("CLAUDE_CODE_SESSION_ID", "5e1c-77").env("SECRET", "not this");
+    let mut pipe = Pipe::start(command);
+    pipe.greet("2025-11-25");
+    assert!(pipe.call("version", json!({}))["version"].is_string());
+    let kept = || {
+        let mut look = daemon.home().command("sqlite3");
+        look.arg("-readonly").arg(daemon.home().state().join("journal.db"));
+        look.arg("SELECT principal, wake FROM session WHERE NOT ended");
+        let found = run(look, b"", PATIENCE).ok().stdout;
+        found.trim().to_owned()
+    };
+    let expected = r#"owner|{"claude_code_session":"5e1c-77","client":"pipe"}"#;
+    assert_eq!(kept(), expected);
+    // A new daemon knows it too: the session goes on, or a new one says it again.
+    let daemon = daemon.restart_after_kill9();
+    let mut look = daemon.home().command("sqlite3");
+    look.arg("-readonly").arg(daemon.home().state().join("journal.db"));
+    look.arg("SELECT DISTINCT wake FROM session WHERE NOT ended");
+    let found = run(look, b"", PATIENCE).ok().stdout;
+    assert_eq!(found.trim(), expected.trim_start_matches("owner|"));
 }

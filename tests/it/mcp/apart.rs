@@ -11,7 +11,8 @@ use super::rig::{Reader, Rig, read, request};
 #[tokio::test]
 async fn s69_a_session_and_requests_of_the_stateless_era_share_nothing() {
     let rig = Rig::new();
-    let wait = json!({"name": "wait_for_events", "arguments": {"types": ["custom.go"], "timeout_s": 40}});
+    let wait =
+        json!({"name": "wait_for_events", "arguments": {"types": ["custom.go"], "timeout_s": 40}});
     // The same principal and the same request id in both eras.
     let mut modern = Reader::new(rig.modern_response("tools/call", wait.clone()).await.into_body());
     let session = rig.session("2025-11-25").await;

@@ -55,3 +55,44 @@ async fn both_eras_on_one_connection() {
     drop(connection);
     assert_eq!(said.next().await, None, "the stream ends with its connection");
 }
+
+#[tokio::test]
+async fn batches_belong_to_the_revision_that_had_them() {
+    let rig = Rig::new();
+    let (connection, said) = rig.mcp.connect(Principal::owner()).unwrap();
+    let mut said = Box::pin(said);
+    connection.accept(initialize("2025-03-26")).await.unwrap();
+    assert_eq!(line(&mut said).await["result"]["protocolVersion"], "2025-03-26");
+    let note = json!({"jsonrpc": "2.0", "method": "notifications/whatever"});
+    let version = json!({"name": "version", "arguments": {}});
+    let level = request(3, "logging/setLevel", json!({"level": "error"}));
+    let calls =
+        json!([request(1, "ping", json!({})), note, request(2, "tools/call", version), level]);
+    connection.accept(calls).await.unwrap();
+    let replies = line(&mut said).await;
+    let mut ids: Vec<_> =
+        replies.as_array().unwrap().iter().map(|reply| reply["id"].as_i64()).collect();
+    ids.sort();
+    assert_eq!(ids, [Some(1), Some(2), Some(3)], "{replies}");
+    // Nothing is said to notifications.
+    connection.accept(json!([note, note])).await.unwrap();
+    // What was cancelled is not in the array.
+    let wait = json!({"name": "wait_for_events", "arguments": {"timeout_s": 40}});
+    let cancel =
+        json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 4}});
+    let both = json!([request(4, "tools/call", wait), request(5, "ping", json!({}))]);
+    connection.accept(both).await.unwrap();
+    connection.accept(cancel).await.unwrap();
+    let rest = line(&mut said).await;
+    assert_eq!(rest, json!([{"jsonrpc": "2.0", "id": 5, "result": {}}]));
+    for bad in [json!([]), json!([initialize("2025-03-26")]), json!([7])] {
+        let refusal = connection.accept(bad.clone()).await.unwrap_err();
+        assert_eq!(
+            serde_json::from_slice::<Value>(&refusal.body()).unwrap()["error"]["code"],
+            -32600
+        );
+    }
+    connection.accept(initialize("2025-06-18")).await.unwrap();
+    line(&mut said).await;
+    connection.accept(json!([request(6, "ping", json!({}))])).await.unwrap_err();
+}

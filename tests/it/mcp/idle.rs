@@ -62,7 +62,8 @@ async fn s56_every_idle_stream_shows_that_it_lives_within_15_s() {
     let listening = rig.modern_response("subscriptions/listen", listen).await;
     shows_that_it_lives("listen", begun(Reader::new(listening.into_body()), 1).await).await;
     let wait = json!({"name": "wait_for_events", "arguments": {"timeout_s": 50}});
-    let mut waiting = Reader::new(rig.modern_response("tools/call", wait.clone()).await.into_body());
+    let mut waiting =
+        Reader::new(rig.modern_response("tools/call", wait.clone()).await.into_body());
     assert!(waiting.is_silent().await);
     shows_that_it_lives("a modern call", waiting.into_body()).await;
     let session = rig.session("2025-11-25").await;
