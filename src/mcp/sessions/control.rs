@@ -20,7 +20,7 @@ pub enum Level {
 }
 
 /// What a session's stream has to follow.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Control {
     pub level: Level,
     /// Position of the newest event when the level was set.
@@ -76,20 +76,6 @@ impl Level {
 impl Default for Level {
     fn default() -> Self {
         Self::From(Severity::Info)
-    }
-}
-
-impl Default for Control {
-    fn default() -> Self {
-        Self {
-            level: Level::default(),
-            level_since: 0,
-            watched: Arc::default(),
-            watched_since: None,
-            wake: Arc::default(),
-            stream: 0,
-            ended: false,
-        }
     }
 }
 

@@ -265,6 +265,21 @@ fn s07_a_revoked_token_ends_its_mcp_streams_too() {
 }
 
 #[test]
+fn one_client_cannot_take_everybody_s_connections() {
+    let daemon = Daemon::configured("[server]\nmax_connections = 16\n");
+    let greedy = Client::new(&daemon, &["greedy"]);
+    let other = Client::new(&daemon, &["other"]);
+    let mut streams: Vec<_> = (0..4).map(|_| greedy.stream("")).collect();
+    let refused = greedy.send("GET", "/events");
+    assert_eq!((refused.status, refused.error_code().as_str()), (429, "exhausted"));
+    let mut others = other.stream("types=custom.*");
+    daemon.publish("custom.still", &distinct_id("still"), json!({}));
+    assert!(others.next().data.contains("custom.still"));
+    streams.pop();
+    eventually("the place is free again", || greedy.send("GET", "/nothing").status == 404);
+}
+
+#[test]
 fn a_token_is_kept_nowhere_and_yours_stays_as_it_is() {
     let daemon = Daemon::start();
     let mine = daemon.token();

@@ -121,6 +121,19 @@ async fn s60_anothers_task_is_none() {
         assert_eq!(alike, gone.to_string().replace(absent, "ID"), "{method}");
         assert!(ask_as(&rig, &Principal::owner(), "tasks/get", &id).await["error"].is_null());
     }
+    // Listening for it tells as little as asking.
+    let filter =
+        json!({ "taskIds": [id], "resourceSubscriptions": [format!("fleet://tasks/{id}")] });
+    let params = json!({ "notifications": filter, "_meta": meta() });
+    let headers = [
+        ("content-type", "application/json"),
+        ("mcp-protocol-version", MODERN),
+        ("mcp-method", "subscriptions/listen"),
+    ];
+    let listen = request(8, "subscriptions/listen", params).to_string();
+    let heard = read(rig.send_as(other, http::Method::POST, &headers, &listen).await).await;
+    assert!(!String::from_utf8_lossy(&heard.body).contains(&id), "{heard:?}");
+    assert_eq!(heard.json()["result"]["resultType"], "complete", "there is nothing to hear");
     assert_eq!(ask(&rig, "tasks/get", &id).await["result"]["status"], "working");
     ask(&rig, "tasks/cancel", &id).await;
 }
