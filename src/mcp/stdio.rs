@@ -68,6 +68,7 @@ impl Mcp {
         pipe.requests.close();
         let _ = tokio::time::timeout(GRACE, pipe.requests.wait()).await;
         pipe.over.cancel();
+        let _ = tokio::time::timeout(GRACE / 2, pipe.end()).await;
         drop(pipe);
         let _ = tokio::time::timeout(GRACE / 2, writer).await;
         outcome
@@ -158,6 +159,14 @@ impl Pipe {
                 self.listen();
             }
             _ => self.carry(request, &message).await,
+        }
+    }
+
+    /// Ends the session: nobody knows its id but this pipe.
+    async fn end(&self) {
+        if lock(&self.session).is_some() {
+            let request = self.request(Method::DELETE, &Value::Null, Bytes::new());
+            self.mcp.handle(self.principal.clone(), request).await;
         }
     }
 

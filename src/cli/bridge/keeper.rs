@@ -72,6 +72,7 @@ struct Keeper {
 
 impl Keeper {
     async fn run(&mut self) {
+        let mut renewed = false;
         loop {
             let session = Arc::new(self.open().await);
             self.hub.upstream.send_replace(Upstream::Up(Arc::clone(&session)));
@@ -80,8 +81,22 @@ impl Keeper {
                     json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
                 self.hub.words.say(changed.to_string()).await;
             }
+            if std::mem::replace(&mut renewed, true) {
+                self.tell_watched().await;
+            }
             self.listen(&session).await;
             self.hub.upstream.send_replace(Upstream::Down);
+        }
+    }
+
+    /// Between two sessions nobody watched: what changed is not known, so all of
+    /// it is told as changed.
+    async fn tell_watched(&self) {
+        let watched: Vec<_> = lock(&self.hub.watched).keys().cloned().collect();
+        for uri in watched {
+            let method = "notifications/resources/updated";
+            let told = json!({ "jsonrpc": "2.0", "method": method, "params": { "uri": uri } });
+            self.hub.words.say(told.to_string()).await;
         }
     }
 
@@ -131,7 +146,9 @@ impl Keeper {
         let session = McpSession { id, revision: revision.to_owned() };
         let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
         let level = lock(&self.hub.level).clone();
-        for message in std::iter::once(Bytes::from(ready.to_string())).chain(level) {
+        let watched: Vec<_> = lock(&self.hub.watched).values().cloned().collect();
+        let ready = std::iter::once(Bytes::from(ready.to_string()));
+        for message in ready.chain(level).chain(watched) {
             self.hub.client.post_mcp(Some(&session), message).await?;
         }
         Ok((session, result))
