@@ -82,7 +82,7 @@ CREATE TABLE token (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Version 3: what ids of MCP sessions cannot carry.
+/// What ids of MCP sessions cannot carry.
 const SESSIONS: &str = "
 CREATE TABLE session (
     nonce     BLOB PRIMARY KEY,  -- the random part of the session's id
@@ -94,7 +94,7 @@ CREATE TABLE session (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// What each version added to the one before.
+/// What brings a database from one version to the next, from none on.
 const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, SESSIONS];
 
 /// Creates the schema, or adds to an older one what it lacks. An older database
@@ -104,12 +104,16 @@ const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, SESSIONS];
 /// If the database or its copy cannot be written.
 pub fn bring_up(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let found = schema_version(connection)?;
-    let lacks = usize::try_from(found).ok().and_then(|found| STEPS.get(found..));
-    let Some(lacks) = lacks.filter(|lacks| !lacks.is_empty()) else { return Ok(()) };
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| STEPS.get(found..)) else {
+        return Ok(());
+    };
+    if missing.is_empty() {
+        return Ok(());
+    }
     if found > 0 {
         back_up(connection, path, found)?;
     }
-    let steps = lacks.concat();
+    let steps = missing.concat();
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     ))?;
