@@ -24,7 +24,7 @@ use super::headers::Accept;
 use super::push::KEEP_ALIVE;
 use super::refusal::{code, empty_response, json_response};
 use super::revision::Revision;
-use super::shares::Place;
+use super::shares::Share;
 
 pub use logged::{Detached, resumed};
 
@@ -47,7 +47,7 @@ pub struct Calls {
     /// Where the calls go on when their reader is gone; `None` in the modern
     /// era, in which that cancels them.
     detached: Option<Detached>,
-    _permit: Place,
+    _permit: Share,
 }
 
 /// How the answer looks.
@@ -66,7 +66,7 @@ impl Calls {
         owed: usize,
         hurry: CancellationToken,
         detached: Option<Detached>,
-        permit: Place,
+        permit: Share,
     ) -> Self {
         Self { said: Some(said), owed, hurry, detached, _permit: permit }
     }

@@ -31,7 +31,7 @@ use super::replies::Replies;
 use super::revision::Revision;
 use super::session::{McpSession, SessionKey};
 use super::sessions::{CallEntry, Cancel, Sessions};
-use super::shares::{Place, Shares};
+use super::shares::{Share, Shares};
 use super::tools::Call;
 use crate::bus::Bus;
 use crate::model::Principal;
@@ -164,7 +164,7 @@ impl Front {
             let listening = self.listen(caller, accept, &message).await;
             return listening.map_err(|refusal| refusal.with_id(id.as_ref()));
         }
-        let permit = self.place(&self.calls, caller)?;
+        let permit = self.share(&self.calls, caller)?;
         let hurry = self.closing.child_token();
         let patience = Patience::of_client(message.client_name());
         let call = call(caller, patience, Arc::default(), &hurry);
@@ -186,7 +186,7 @@ impl Front {
         let patience = Patience::of_client(message.client_name());
         let principal = &caller.principal.id;
         let (session, id) = self.key.mint(principal, revision, patience).map_err(unavailable)?;
-        let permit = self.place(&self.calls, caller)?;
+        let permit = self.share(&self.calls, caller)?;
         let hurry = self.closing.child_token();
         let call = call(caller, patience, Arc::default(), &hurry);
         let wake = waking(&message);
@@ -228,7 +228,7 @@ impl Front {
         if let Some(reply) = self.kept_setting(caller, session, &message).await {
             return Ok(json_response(StatusCode::OK, reply.into()));
         }
-        let permit = self.place(&self.calls, caller)?;
+        let permit = self.share(&self.calls, caller)?;
         self.note_thread(caller, session, &message).await;
         let hurry = self.closing.child_token();
         let said = self.serve_in_session(caller, session, message, &hurry)?;
@@ -303,7 +303,7 @@ impl Front {
             .ok_or_else(no_session)
     }
 
-    fn place(&self, of: &Shares, caller: &Caller<'_>) -> Result<Place, Refusal> {
+    fn share(&self, of: &Shares, caller: &Caller<'_>) -> Result<Share, Refusal> {
         of.take(&caller.principal.id).ok_or_else(too_much)
     }
 }

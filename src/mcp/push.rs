@@ -20,7 +20,7 @@ use super::frames::{self, Form};
 use super::resources::{Uri, Watching};
 use super::revision::Revision;
 use super::sessions::{Control, Level};
-use super::shares::Place;
+use super::shares::Share;
 use crate::bus::{Bus, BusError, Delivery, Gap, Start, Subscription};
 use crate::model::{Cursor, Filter, Principal, Severity};
 
@@ -39,7 +39,7 @@ pub struct Push {
     pub closing: CancellationToken,
     pub form: Form,
     /// Counts the stream while it is open.
-    pub _permit: Place,
+    pub _permit: Share,
 }
 
 struct Running {

@@ -19,7 +19,7 @@ pub struct Shares {
 }
 
 /// A place that is taken; given back when it is dropped.
-pub struct Place {
+pub struct Share {
     principal: PrincipalId,
     held: Arc<Mutex<HashMap<PrincipalId, u32>>>,
     _one: OwnedSemaphorePermit,
@@ -31,7 +31,7 @@ impl Shares {
     }
 
     /// A place for `principal`; `None` if there is none, or it has its part.
-    pub fn take(&self, principal: &PrincipalId) -> Option<Place> {
+    pub fn take(&self, principal: &PrincipalId) -> Option<Share> {
         let one = Arc::clone(&self.all).try_acquire_owned().ok()?;
         let mut held = lock(&self.held);
         let count = held.entry(Arc::clone(principal)).or_default();
@@ -39,7 +39,7 @@ impl Shares {
             return None;
         }
         *count += 1;
-        Some(Place { principal: Arc::clone(principal), held: Arc::clone(&self.held), _one: one })
+        Some(Share { principal: Arc::clone(principal), held: Arc::clone(&self.held), _one: one })
     }
 
     /// Returns when no place is taken.
@@ -49,7 +49,7 @@ impl Shares {
     }
 }
 
-impl Drop for Place {
+impl Drop for Share {
     fn drop(&mut self) {
         let mut held = lock(&self.held);
         if let Some(count) = held.get_mut(&self.principal) {

@@ -18,7 +18,7 @@ use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::replies::{KEEP, Log, Reader, Replies};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::Nonce;
-use crate::mcp::shares::Place;
+use crate::mcp::shares::Share;
 
 /// Where calls go on when their connection is lost.
 #[derive(Clone)]
@@ -64,7 +64,7 @@ pub fn logged(
 }
 
 /// A stream that goes on where another one broke.
-pub fn resumed(reader: Reader, permit: Place) -> Response<McpBody> {
+pub fn resumed(reader: Reader, permit: Share) -> Response<McpBody> {
     stream_response(read_out(reader, Vec::from(frames::OPEN), Some(permit)))
 }
 
@@ -92,13 +92,13 @@ struct Reading {
     first: Option<Bytes>,
     keep_alive: Interval,
     /// Counts the stream while it is open.
-    _permit: Option<Place>,
+    _permit: Option<Share>,
 }
 
 fn read_out(
     reader: Reader,
     first: Vec<u8>,
-    permit: Option<Place>,
+    permit: Option<Share>,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);

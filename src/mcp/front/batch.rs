@@ -33,7 +33,7 @@ impl Front {
         let messages = read(messages, |message| classify(message, caller.headers))?;
         let session = self.session(caller).await?;
         require(session)?;
-        let permit = self.place(&self.calls, caller)?;
+        let permit = self.share(&self.calls, caller)?;
         let hurry = self.closing.child_token();
         let mut said = Vec::new();
         for message in messages {

@@ -25,7 +25,7 @@ use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::{McpSession, Nonce};
 use crate::mcp::sessions::CallEntry;
-use crate::mcp::shares::{Place, Shares};
+use crate::mcp::shares::{Share, Shares};
 use crate::model::Principal;
 
 /// Things said that wait to be read. When it is full, those who speak wait.
@@ -157,7 +157,7 @@ impl Connection {
         let messages = batch::read(messages, classify_alone)?;
         let session = self.session();
         batch::require(session)?;
-        let permits = (self.permit()?, self.place(&self.front.calls)?);
+        let permits = (self.permit()?, self.share(&self.front.calls)?);
         let headers = HeaderMap::new();
         let caller = self.caller(&headers);
         let mut said = Vec::new();
@@ -203,7 +203,7 @@ impl Connection {
         revision: Revision,
         session: McpSession,
     ) -> Result<(), Refusal> {
-        let permits = (self.permit()?, self.place(&self.front.calls)?);
+        let permits = (self.permit()?, self.share(&self.front.calls)?);
         let said = self.call(message, revision, session)?;
         let form = self.form;
         let said = said.map(move |said| {
@@ -228,7 +228,7 @@ impl Connection {
 
     /// Pushes events, once the client says that it is ready for them.
     fn push(&self, session: McpSession) -> Result<(), Refusal> {
-        let permit = self.place(&self.front.streams)?;
+        let permit = self.share(&self.front.streams)?;
         // Said twice, it is still one stream: the older one ends.
         let opened = self.front.sessions.open_stream(&self.principal.id, session.nonce);
         let (number, control) = opened;
@@ -288,7 +288,7 @@ impl Connection {
     }
 
     /// One of everybody's.
-    fn place(&self, of: &Shares) -> Result<Place, Refusal> {
+    fn share(&self, of: &Shares) -> Result<Share, Refusal> {
         of.take(&self.principal.id).ok_or_else(too_much)
     }
 

@@ -26,7 +26,7 @@ use crate::mcp::message::{META_CAPABILITIES, Message};
 use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::resources::{self, MOST_WATCHED, Topic, Uri, Watching};
-use crate::mcp::shares::Place;
+use crate::mcp::shares::Share;
 use crate::mcp::tasks;
 use crate::mcp::tools::Deps;
 use crate::model::{Principal, TaskId};
@@ -66,7 +66,7 @@ struct Listening {
     closing: CancellationToken,
     form: Form,
     over: bool,
-    _permit: Place,
+    _permit: Share,
 }
 
 impl Front {
@@ -99,7 +99,7 @@ impl Front {
         if changes.is_none() {
             accepted.lists.clear();
         }
-        let permit = self.place(&self.streams, caller)?;
+        let permit = self.share(&self.streams, caller)?;
         let failed = |error: BusError| {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, error.to_string())
         };

@@ -25,7 +25,7 @@ use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::{Refusal, code, empty_response};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::Nonce;
-use crate::mcp::shares::Place;
+use crate::mcp::shares::Share;
 
 /// The connections whose streams are open.
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Open {
     connections: Arc<Connections>,
     nonce: Nonce,
     _connection: Arc<Connection>,
-    _permit: Place,
+    _permit: Share,
 }
 
 impl Connections {
@@ -63,7 +63,7 @@ impl Front {
             let problem = "this stream is text/event-stream";
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
         }
-        let permit = self.place(&self.streams, caller)?;
+        let permit = self.share(&self.streams, caller)?;
         let principal = &caller.principal;
         let minted = self.key.mint(&principal.id, Revision::V2024_11_05, Patience::default());
         let (session, id) = minted.map_err(unavailable)?;

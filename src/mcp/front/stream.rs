@@ -41,7 +41,7 @@ impl Front {
             })?),
             None => None,
         };
-        let permit = self.place(&self.streams, caller)?;
+        let permit = self.share(&self.streams, caller)?;
         if self.sessions.is_kept(&session.nonce) {
             // It counts as used from now.
             self.keep(session).await?;
@@ -69,7 +69,7 @@ impl Front {
         stream: u64,
         seq: u64,
     ) -> Result<Response<McpBody>, Refusal> {
-        let permit = self.place(&self.streams, caller)?;
+        let permit = self.share(&self.streams, caller)?;
         let reader = self.replies.resume(session.nonce, stream, seq).ok_or_else(|| {
             let problem = "nothing is held that follows that last-event-id; call again";
             Refusal::invalid_request(problem)
