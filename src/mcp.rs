@@ -39,6 +39,7 @@ mod resources;
 mod revision;
 mod session;
 mod sessions;
+mod shares;
 mod stdio;
 mod tasks;
 mod tools;

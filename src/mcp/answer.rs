@@ -14,7 +14,6 @@ use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +24,7 @@ use super::headers::Accept;
 use super::push::KEEP_ALIVE;
 use super::refusal::{code, empty_response, json_response};
 use super::revision::Revision;
+use super::shares::Share;
 
 pub use logged::{Detached, lost, resumed};
 
@@ -47,7 +47,7 @@ pub struct Calls {
     /// Where the calls go on when their reader is gone; `None` in the modern
     /// era, in which that cancels them.
     detached: Option<Detached>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Share,
 }
 
 /// How the answer looks.
@@ -66,7 +66,7 @@ impl Calls {
         owed: usize,
         hurry: CancellationToken,
         detached: Option<Detached>,
-        permit: OwnedSemaphorePermit,
+        permit: Share,
     ) -> Self {
         Self { said: Some(said), owed, hurry, detached, _permit: permit }
     }

@@ -71,6 +71,7 @@ impl Mcp {
         pipe.requests.close();
         let _ = tokio::time::timeout(GRACE, pipe.requests.wait()).await;
         pipe.over.cancel();
+        let _ = tokio::time::timeout(GRACE / 2, pipe.end()).await;
         drop(pipe);
         let _ = tokio::time::timeout(GRACE / 2, writer).await;
         outcome
@@ -131,6 +132,10 @@ impl Pipe {
         let method = message.get("method").and_then(Value::as_str).unwrap_or_default();
         let request = self.request(Method::POST, &message, Bytes::from(line));
         let id = message.get("id").map(Value::to_string);
+        if message.is_array() {
+            // Replies to all of it come together, which may take time.
+            return self.carry_aside(request, message);
+        }
         match (method, id) {
             // What follows belongs to the session that this begins.
             ("initialize", _) => self.carry(request, &message).await,
@@ -160,6 +165,25 @@ impl Pipe {
             }
             _ => self.carry(request, &message).await,
         }
+    }
+
+    /// Ends the session: nobody knows its id but this pipe.
+    async fn end(&self) {
+        if lock(&self.session).is_some() {
+            let request = self.request(Method::DELETE, &Value::Null, Bytes::new());
+            self.mcp.handle(self.principal.clone(), request).await;
+        }
+    }
+
+    /// Carries a request whose end nobody here waits for.
+    fn carry_aside(self: &Arc<Self>, request: Request<Bytes>, message: Value) {
+        let pipe = Arc::clone(self);
+        self.requests.spawn(async move {
+            tokio::select! {
+                () = pipe.carry(request, &message) => {}
+                () = pipe.over.cancelled() => {}
+            }
+        });
     }
 
     /// Relays the session's own stream. It is open before the next line is read, so

@@ -87,8 +87,20 @@ const TOKEN_TOOLS: &str = "
 ALTER TABLE token ADD COLUMN tools TEXT NOT NULL DEFAULT '[\"all\"]'; -- JSON
 ";
 
+/// Version 4: what ids of MCP sessions cannot carry.
+const SESSIONS: &str = "
+CREATE TABLE session (
+    nonce     BLOB PRIMARY KEY,  -- the random part of the session's id
+    principal TEXT NOT NULL,
+    settings  TEXT NOT NULL,     -- JSON of the mcp component: log level, watched resources
+    wake      TEXT NOT NULL,     -- JSON: how whoever speaks in it can be woken
+    ended     INTEGER NOT NULL,  -- 1: its id is not taken any more
+    used      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
 /// What brings a database from one version to the next, from none on.
-const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, TOKEN_TOOLS];
+const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS];
 
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
@@ -167,9 +179,11 @@ mod tests {
         bring_up(&connection, &path).unwrap();
         assert_eq!(schema_version(&connection).unwrap(), SCHEMA_VERSION);
         assert_eq!(kept(&connection), 3);
-        let tokens: i64 =
-            connection.query_row("SELECT count(*) FROM token", [], |row| row.get(0)).unwrap();
-        assert_eq!(tokens, 0);
+        for added in ["token", "session"] {
+            let sql = format!("SELECT count(*) FROM {added}");
+            let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
+            assert_eq!(rows, 0, "{added}");
+        }
         let copy = backup_path(&path, 1);
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
         let copy = Connection::open(copy).unwrap();

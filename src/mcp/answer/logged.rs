@@ -7,7 +7,6 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +20,7 @@ use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::replies::{KEEP, Log, Reader, Replies};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::Nonce;
+use crate::mcp::shares::Share;
 use crate::model::ErrorCode;
 
 /// Where calls go on when their connection is lost.
@@ -69,7 +69,7 @@ pub fn logged(
 }
 
 /// A stream that goes on where another one broke.
-pub fn resumed(reader: Reader, permit: OwnedSemaphorePermit) -> Response<McpBody> {
+pub fn resumed(reader: Reader, permit: Share) -> Response<McpBody> {
     stream_response(read_out(reader, Vec::from(frames::OPEN), Some(permit)))
 }
 
@@ -111,13 +111,13 @@ struct Reading {
     first: Option<Bytes>,
     keep_alive: Interval,
     /// Counts the stream while it is open.
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Share>,
 }
 
 fn read_out(
     reader: Reader,
     first: Vec<u8>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Share>,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);

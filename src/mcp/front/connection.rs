@@ -13,7 +13,8 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Caller, Front, call};
+use super::{Caller, Front, batch, call, too_much};
+use crate::mcp::answer::Sayings;
 use crate::mcp::engine::Said;
 use crate::mcp::era::{Era, classify_alone};
 use crate::mcp::frames::{self, Form};
@@ -23,6 +24,8 @@ use crate::mcp::push::Push;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::{McpSession, Nonce};
+use crate::mcp::sessions::CallEntry;
+use crate::mcp::shares::{Share, Shares};
 use crate::model::{Principal, ToolSets};
 
 /// Things said that wait to be read. When it is full, those who speak wait.
@@ -77,13 +80,16 @@ impl Connection {
         (connection, said)
     }
 
-    /// Takes one message. What it leads to is said on the connection, a refusal
-    /// too if the message can be answered.
+    /// Takes one message, or a batch where the revision has them. What it leads to
+    /// is said on the connection, a refusal too if the message can be answered.
     ///
     /// # Errors
     /// If it cannot be answered: no JSON-RPC message, or too much going on.
     pub async fn accept(&self, value: Value) -> Result<(), Refusal> {
-        let message = Message::of(value)?;
+        let message = match value {
+            Value::Array(messages) => return self.batch(messages).await,
+            value => Message::of(value)?,
+        };
         let id = message.id().cloned();
         match self.serve(message).await {
             Err(refusal) if id.is_some() && refusal.status != StatusCode::SERVICE_UNAVAILABLE => {
@@ -131,7 +137,7 @@ impl Connection {
             true => self.front.listening(&caller, &message).await?.boxed(),
             false => self.front.feeding(&caller, &message).await?.boxed(),
         };
-        let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
+        let entry = message.id().map(|id| self.enter(session.nonce, id));
         let cancelled = entry.as_ref().map(|entry| entry.cancel.token.clone());
         let until = cancelled.unwrap_or_default();
         self.forward(notices, until, (permit, entry));
@@ -148,6 +154,51 @@ impl Connection {
         self.begin(message, session.revision, session)
     }
 
+    /// Serves each message by itself and says the replies together (2025-03-26,
+    /// messages). Progress is said as it comes.
+    async fn batch(&self, messages: Vec<Value>) -> Result<(), Refusal> {
+        let messages = batch::read(messages, classify_alone)?;
+        let session = self.session();
+        batch::require(session)?;
+        let permits = (self.permit()?, self.share(&self.front.calls)?);
+        let headers = HeaderMap::new();
+        let caller = self.caller(&headers);
+        let mut said = Vec::new();
+        for message in messages {
+            if message.kind != Kind::Request {
+                self.notified(&message)?;
+            } else if let Some(reply) = self.front.setting(&caller, session, &message).await {
+                said.push(batch::said_already(reply));
+            } else {
+                said.push(self.call(message, session.revision, session)?);
+            }
+        }
+        if !said.is_empty() {
+            let together = batch::together(said);
+            self.forward(together, CancellationToken::new(), permits);
+        }
+        Ok(())
+    }
+
+    /// Begins to serve a request.
+    fn call(
+        &self,
+        message: Message,
+        revision: Revision,
+        session: McpSession,
+    ) -> Result<Sayings, Refusal> {
+        let entry = message.id().map(|id| self.enter(session.nonce, id));
+        let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
+        let headers = HeaderMap::new();
+        let mut call = call(&self.caller(&headers), session.patience, cancel, &self.gone);
+        call.session = Some(session.nonce);
+        self.front.serve(message.value, revision, call, entry)
+    }
+
+    fn enter(&self, session: Nonce, id: &Value) -> CallEntry {
+        self.front.sessions.enter(&self.principal.id, session, id)
+    }
+
     /// Serves a request; what it says is forwarded.
     fn begin(
         &self,
@@ -155,14 +206,8 @@ impl Connection {
         revision: Revision,
         session: McpSession,
     ) -> Result<(), Refusal> {
-        let permit = self.permit()?;
-        let all = self.front.permit(&self.front.calls)?;
-        let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
-        let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
-        let headers = HeaderMap::new();
-        let mut call = call(&self.caller(&headers), session.patience, cancel, &self.gone);
-        call.session = Some(session.nonce);
-        let said = self.front.serve(message.value, revision, call, entry)?;
+        let permits = (self.permit()?, self.share(&self.front.calls)?);
+        let said = self.call(message, revision, session)?;
         let said = said.map(|said| {
             match said {
                 Said::Notification(body) | Said::Reply { body, .. } => frame(&body),
@@ -170,7 +215,7 @@ impl Connection {
                 Said::HangUp => Bytes::new(),
             }
         });
-        self.forward(said.boxed(), CancellationToken::new(), (permit, all));
+        self.forward(said.boxed(), CancellationToken::new(), permits);
         Ok(())
     }
 
@@ -185,9 +230,10 @@ impl Connection {
 
     /// Pushes events, once the client says that it is ready for them.
     fn push(&self, session: McpSession) -> Result<(), Refusal> {
-        let permit = self.front.permit(&self.front.streams)?;
+        let permit = self.share(&self.front.streams)?;
         // Said twice, it is still one stream: the older one ends.
-        let (number, control) = self.front.sessions.open_stream(session.nonce);
+        let opened = self.front.sessions.open_stream(&self.principal.id, session.nonce);
+        let (number, control) = opened;
         let push = Push {
             bus: self.front.bus.clone(),
             principal: Arc::clone(&self.principal),
@@ -238,8 +284,14 @@ impl Connection {
         let _ = self.out.send(frame(&message)).await;
     }
 
+    /// One of this connection's own places.
     fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.front.permit(&self.calls)
+        Arc::clone(&self.calls).try_acquire_owned().map_err(|_| too_much())
+    }
+
+    /// One of everybody's.
+    fn share(&self, of: &Shares) -> Result<Share, Refusal> {
+        of.take(&self.principal.id).ok_or_else(too_much)
     }
 
     fn session(&self) -> McpSession {
@@ -252,7 +304,15 @@ impl Connection {
     }
 }
 
-fn frame(message: &[u8]) -> Bytes {
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Its session has no id, so nobody can come back to it.
+        self.front.sessions.forget(&self.session().nonce);
+    }
+}
+
+/// A message as the connection carries it.
+pub fn frame(message: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(message.len() + 32);
     frames::push_message(&mut out, message);
     out.into()

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::Response;
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +25,7 @@ use crate::mcp::headers::Accept;
 use crate::mcp::message::Message;
 use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::Refusal;
+use crate::mcp::shares::Share;
 use crate::mcp::tools::Deps;
 use crate::model::Cursor;
 
@@ -40,7 +40,7 @@ struct Feeding {
     heartbeat: Interval,
     closing: CancellationToken,
     over: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Share,
 }
 
 impl Front {
@@ -73,7 +73,7 @@ impl Front {
     ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let params = message.value.get("params").unwrap_or(&Value::Null);
         let asked = Asked::read(&caller.principal, params)?;
-        let permit = self.permit(&self.streams);
+        let permit = self.share(&self.streams, caller);
         let permit = permit.map_err(|refusal| events::exhausted(refusal, MOST_STREAMS))?;
         let (place, late) = asked.begin(&self.bus).await?;
         let subscription = self.bus.subscribe(asked.filter.clone(), Start::After(place), false);

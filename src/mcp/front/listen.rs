@@ -12,7 +12,7 @@ use futures_util::{Stream, stream};
 use http::{Response, StatusCode};
 use rmcp::model::DetailedTask;
 use serde_json::{Map, Value, json};
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::sync::broadcast;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ use crate::mcp::message::{META_CAPABILITIES, Message};
 use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::resources::{self, MOST_WATCHED, Topic, Uri, Watching};
+use crate::mcp::shares::Share;
 use crate::mcp::tasks;
 use crate::mcp::tools::Deps;
 use crate::mcp::{Identity, McpBody};
@@ -66,7 +67,7 @@ struct Listening {
     keep_alive: Interval,
     closing: CancellationToken,
     over: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Share,
 }
 
 impl Front {
@@ -96,7 +97,7 @@ impl Front {
         if changes.is_none() {
             accepted.lists.clear();
         }
-        let permit = self.permit(&self.streams)?;
+        let permit = self.share(&self.streams, caller)?;
         let failed = |error: BusError| {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, error.to_string())
         };

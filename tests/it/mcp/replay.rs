@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::rig::{Answer, Reader, Rig, read, request};
+use crate::support::eventually_async;
 
 /// Calls a command that takes longer than a plain answer may, and opens its stream.
 async fn slow_call(rig: &Rig, session: &str, id: i64, command: &str) -> Reader {
@@ -42,6 +43,11 @@ async fn a_broken_answer_is_resumed_and_given_once() {
     assert!(posted.raw.contains("retry: "), "{}", posted.raw);
     drop(posted);
     // The command is not cancelled, and ends while nobody reads.
+    eventually_async("the command has ended", async || {
+        let tasks = rig.tool("list_tasks", json!({"states": ["completed"]})).await;
+        tasks["structuredContent"]["tasks"].as_array().is_some_and(|tasks| tasks.len() == 1)
+    })
+    .await;
     let place = primed.id.unwrap();
     let mut resumed = rig.listen(&session, Some(&place)).await;
     let (id, reply) = resumed.message().await;

@@ -253,6 +253,11 @@ impl Reader {
         tokio::time::timeout(Duration::from_secs(2), self.read()).await.expect("no frame in 2 s")
     }
 
+    /// The rest of the stream, as bytes.
+    pub fn into_body(self) -> McpBody {
+        self.body
+    }
+
     /// Nothing comes for a while.
     pub async fn is_silent(&mut self) -> bool {
         tokio::time::timeout(Duration::from_millis(150), self.read()).await.is_err()

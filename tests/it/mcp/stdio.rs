@@ -85,6 +85,35 @@ fn an_event_is_pushed_in_both_eras() {
 }
 
 #[test]
+fn a_batch_does_not_keep_the_pipe_from_being_read() {
+    let home = Home::new();
+    let mut pipe = fleetd(&home);
+    pipe.greet("2025-03-26");
+    let call = |id: u64, tool: &str, arguments: Value| {
+        let params = json!({ "name": tool, "arguments": arguments });
+        json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params })
+    };
+    let until = json!({ "types": ["custom.go"], "timeout_s": 40 });
+    let batch = json!([call(101, "version", json!({})), call(102, "wait_for_events", until)]);
+    pipe.send(&batch);
+    // Until the wait has begun it may miss what is published, so it is said until it is heard.
+    let mut ids = Vec::new();
+    while ids.len() < 2 {
+        pipe.send(&call(200, "publish_event", json!({ "type": "custom.go" })));
+        loop {
+            let line: Value = pipe.any();
+            let many = line.as_array().cloned().unwrap_or_else(|| vec![line]);
+            ids.extend(many.iter().filter_map(|m| m["id"].as_u64()).filter(|id| *id != 200));
+            if many.iter().any(|message| message["id"] == 200) {
+                break;
+            }
+        }
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, [101, 102]);
+}
+
+#[test]
 fn m66_an_overlong_line_is_an_error_and_the_next_one_is_served() {
     let home = Home::new();
     let mut pipe = fleetd(&home);
