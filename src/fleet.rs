@@ -15,6 +15,7 @@ mod output;
 mod plan;
 mod process;
 mod recover;
+mod roster;
 mod rundir;
 mod spec;
 mod state;
@@ -38,6 +39,8 @@ use crate::config;
 use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp};
 use crate::store::StoreError;
 
+pub use members::MemberReport;
+pub use roster::{MemberHandle, Roster, RosterError};
 pub use spec::{CommandSpec, Program, Stdin};
 pub use supervisor::supervise;
 
@@ -58,6 +61,8 @@ pub enum FleetError {
     #[error("member '{member}' has {queued} tasks waiting already; try again when some have ended")]
     QueueFull { member: String, queued: usize },
     #[error(transparent)]
+    Roster(#[from] RosterError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot use the run directory '{path}': {source}")]
     Run {
@@ -73,6 +78,7 @@ impl FleetError {
             Self::NoTask(_) | Self::NoMember(_) => ErrorCode::NotFound,
             Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::QueueFull { .. } => ErrorCode::Exhausted,
+            Self::Roster(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Run { source, .. } => match source.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
@@ -116,26 +122,13 @@ pub struct OutputPage {
     pub ended: bool,
 }
 
-/// How busy a member is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MemberReport {
-    pub id: String,
-    pub name: String,
-    pub online: bool,
-    pub since: Timestamp,
-    pub running: usize,
-    pub queued: usize,
-    pub load_1m: Option<f64>,
-    pub memory_used: Option<u64>,
-    pub memory_total: Option<u64>,
-}
-
 /// The fleet; clones share it.
 #[derive(Clone)]
 pub struct Fleet(Arc<Inner>);
 
 struct Inner {
     bus: Bus,
+    roster: Roster,
     runs: PathBuf,
     supervisor: PathBuf,
     settings: Mutex<config::Tasks>,
@@ -154,6 +147,7 @@ const USUAL_UMASK: u32 = 0o022;
 impl Fleet {
     pub fn new(options: FleetOptions, bus: Bus) -> Self {
         Self(Arc::new(Inner {
+            roster: Roster::new(bus.clone()),
             bus,
             runs: options.runs,
             supervisor: options.supervisor,
@@ -178,6 +172,7 @@ impl Fleet {
     /// # Errors
     /// If the store or a run directory cannot be read.
     pub async fn recover(&self) -> Result<Recovery, FleetError> {
+        self.0.roster.load().await?;
         let recovery = self.0.recover().await?;
         self.0.tracker.spawn(Arc::clone(&self.0).sweep_for_ever());
         Ok(recovery)
@@ -330,6 +325,11 @@ impl Fleet {
         self.0.append_input(&live, offset, bytes, end).await
     }
 
+    /// Who the members are, and the links to them.
+    pub fn roster(&self) -> &Roster {
+        &self.0.roster
+    }
+
     /// Members and how busy they are.
     pub async fn members(&self) -> Vec<MemberReport> {
         vec![self.0.report()]
@@ -354,6 +354,7 @@ impl Fleet {
     /// Stops watching. Tasks go on.
     pub async fn close(&self) {
         self.0.closing.cancel();
+        self.0.roster.close().await;
         self.0.tracker.close();
         self.0.tracker.wait().await;
     }

@@ -2,7 +2,22 @@
 
 use sysinfo::System;
 
-use super::{Fleet, FleetError, Inner, MemberReport};
+use super::{Fleet, FleetError, Inner};
+use crate::model::Timestamp;
+
+/// How busy a member is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberReport {
+    pub id: String,
+    pub name: String,
+    pub online: bool,
+    pub since: Timestamp,
+    pub running: usize,
+    pub queued: usize,
+    pub load_1m: Option<f64>,
+    pub memory_used: Option<u64>,
+    pub memory_total: Option<u64>,
+}
 
 /// The built-in member's id and name.
 pub const LOCAL: &str = "local";

@@ -82,6 +82,15 @@ CREATE TABLE token (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Version 3: the members of the fleet.
+const MEMBERS: &str = "
+CREATE TABLE member (
+    id   TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE COLLATE NOCASE,  -- two names that differ by case alone are one
+    body TEXT NOT NULL                         -- the member as JSON: read and written whole
+) STRICT, WITHOUT ROWID;
+";
+
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
 ///
@@ -89,10 +98,14 @@ CREATE TABLE token (
 /// If the database or its copy cannot be written.
 pub fn bring_up(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let steps = match schema_version(connection)? {
-        0 => format!("{JOURNAL}{TOKENS}"),
+        0 => format!("{JOURNAL}{TOKENS}{MEMBERS}"),
         1 => {
             back_up(connection, path, 1)?;
-            TOKENS.to_owned()
+            format!("{TOKENS}{MEMBERS}")
+        }
+        2 => {
+            back_up(connection, path, 2)?;
+            MEMBERS.to_owned()
         }
         _ => return Ok(()),
     };
@@ -156,9 +169,11 @@ mod tests {
         bring_up(&connection, &path).unwrap();
         assert_eq!(schema_version(&connection).unwrap(), SCHEMA_VERSION);
         assert_eq!(kept(&connection), 3);
-        let tokens: i64 =
-            connection.query_row("SELECT count(*) FROM token", [], |row| row.get(0)).unwrap();
-        assert_eq!(tokens, 0);
+        for table in ["token", "member"] {
+            let sql = format!("SELECT count(*) FROM {table}");
+            let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
+            assert_eq!(rows, 0, "{table}");
+        }
         let copy = backup_path(&path, 1);
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
         let copy = Connection::open(copy).unwrap();
