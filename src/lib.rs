@@ -15,5 +15,6 @@ pub mod fleet;
 pub mod http;
 pub mod mcp;
 pub mod model;
+pub mod reach;
 pub mod store;
 pub mod wire;
