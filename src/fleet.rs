@@ -36,11 +36,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp};
+use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState};
 use crate::store::StoreError;
 
 pub use members::MemberReport;
-pub use roster::{MemberHandle, Roster, RosterError};
+pub use output::OutputPage;
+pub use roster::{
+    MemberChange, MemberHandle, Permissions, PermissionsSpec, Role, Roster, RosterError,
+    RosterOptions, Settled, Standing,
+};
 pub use spec::{CommandSpec, Program, Stdin};
 pub use supervisor::supervise;
 
@@ -89,13 +93,14 @@ impl FleetError {
 }
 
 /// What the fleet is built from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FleetOptions {
     /// Where run directories are made; exists, ours alone.
     pub runs: PathBuf,
     /// The program whose `--supervise RUNDIR` supervises a run: fleetd itself.
     pub supervisor: PathBuf,
     pub tasks: config::Tasks,
+    pub roster: RosterOptions,
 }
 
 /// What became of the tasks that were open when the last daemon ended.
@@ -104,22 +109,6 @@ pub struct Recovery {
     pub adopted: u64,
     pub settled: u64,
     pub unknown: u64,
-}
-
-/// A part of a stream's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputPage {
-    /// Whose bytes these are; the next run of a task begins at 0 again.
-    pub run: RunId,
-    pub bytes: Bytes,
-    /// Position of the first byte in the stream.
-    pub offset: u64,
-    /// Bytes the command wrote so far that are kept.
-    pub kept: u64,
-    /// Bytes dropped because of the cap.
-    pub cut: u64,
-    /// The task has ended: no more will come.
-    pub ended: bool,
 }
 
 /// The fleet; clones share it.
@@ -136,7 +125,6 @@ struct Inner {
     /// Never held across an await, nor while a file is touched.
     book: Mutex<Book>,
     growth: OnceLock<Option<Arc<Growth>>>,
-    since: Timestamp,
     tracker: TaskTracker,
     closing: CancellationToken,
 }
@@ -147,7 +135,7 @@ const USUAL_UMASK: u32 = 0o022;
 impl Fleet {
     pub fn new(options: FleetOptions, bus: Bus) -> Self {
         Self(Arc::new(Inner {
-            roster: Roster::new(bus.clone()),
+            roster: Roster::new(options.roster, bus.clone()),
             bus,
             runs: options.runs,
             supervisor: options.supervisor,
@@ -155,7 +143,6 @@ impl Fleet {
             umask: AtomicU32::new(USUAL_UMASK),
             book: Mutex::default(),
             growth: OnceLock::new(),
-            since: Timestamp::now(),
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
         }))
@@ -330,9 +317,12 @@ impl Fleet {
         &self.0.roster
     }
 
-    /// Members and how busy they are.
-    pub async fn members(&self) -> Vec<MemberReport> {
-        vec![self.0.report()]
+    /// Members that `principal` may see, and how busy they are.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn members(&self, principal: &Principal) -> Result<Vec<MemberReport>, FleetError> {
+        self.0.report(principal).await
     }
 
     /// Tasks that are running or waiting.

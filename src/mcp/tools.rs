@@ -8,6 +8,7 @@ mod arguments;
 mod context;
 mod event;
 mod failure;
+mod member;
 mod schema;
 mod status;
 mod task;
@@ -97,6 +98,7 @@ impl Tools {
         rows.extend(task::rows());
         rows.extend(event::rows());
         rows.extend(status::rows());
+        rows.extend(member::rows());
         Self(rows)
     }
 
@@ -184,7 +186,7 @@ mod tests {
             bytes += serde_json::to_vec(&*tool.input).unwrap().len();
             bytes += serde_json::to_vec(&*tool.output).unwrap().len() + tool.description.len();
         }
-        assert_eq!(tools.of(&owner).count(), 9);
+        assert_eq!(tools.of(&owner).count(), 16);
         assert!(bytes < 25_000, "{bytes} bytes of every client's context");
     }
 

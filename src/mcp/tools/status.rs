@@ -4,9 +4,10 @@ use crate::mcp::revision::Revision;
 use crate::model::{Scope, Task, TaskState, Timestamp};
 use crate::store::Store;
 use crate::wire::tools::{
-    FleetStatus, JournalStatus, MemberStatus, NoArguments, TaskView, VersionResult,
+    FleetStatus, JournalStatus, MemberStatus, MemberType, NoArguments, TaskView, VersionResult,
 };
 
+use super::member::tasks_of;
 use super::{About, Context, Failure, READS, Reply, Tool, row};
 use crate::fleet::MemberReport;
 
@@ -36,7 +37,7 @@ async fn fleet_status(context: Context, _: NoArguments) -> Result<Reply<FleetSta
     let deps = &context.deps;
     let open = [TaskState::Queued, TaskState::Starting, TaskState::Running];
     let tasks = deps.fleet.tasks(context.principal(), &open, MOST_TASKS).await?;
-    let members = deps.fleet.members().await;
+    let members = deps.fleet.members(context.principal()).await?;
     let store = deps.bus.store();
     let (head, now) = (store.head(), Timestamp::now());
     let status = FleetStatus {
@@ -59,19 +60,22 @@ async fn fleet_status(context: Context, _: NoArguments) -> Result<Reply<FleetSta
     Ok(status.into())
 }
 
-fn member_status(member: MemberReport, tasks: &[Task]) -> MemberStatus {
-    let its = tasks.iter().filter(|task| task.member == member.name || task.member == member.id);
+fn member_status(report: MemberReport, tasks: &[Task]) -> MemberStatus {
+    let MemberReport { member, standing, .. } = report;
+    let remote = member.remote().is_some();
     MemberStatus {
-        tasks: its.map(TaskView::from).collect(),
-        member_id: member.id,
-        name: member.name,
-        state: String::from(if member.online { "online" } else { "offline" }),
-        since: member.since.to_string(),
-        running: member.running as u64,
-        queued: member.queued as u64,
-        load_1m: member.load_1m,
-        memory_used_bytes: member.memory_used,
-        memory_total_bytes: member.memory_total,
+        tasks: tasks_of(&member, tasks).map(TaskView::from).collect(),
+        member_id: member.id.to_string(),
+        name: member.name.to_string(),
+        member_type: if remote { MemberType::Remote } else { MemberType::Local },
+        state: standing.state.to_owned(),
+        since: standing.since.to_string(),
+        last_error: standing.reason,
+        running: report.running,
+        queued: report.queued,
+        load_1m: report.load_1m,
+        memory_used_bytes: report.memory_used,
+        memory_total_bytes: report.memory_total,
     }
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::TaskView;
+use super::{MemberType, TaskView};
 
 /// Arguments of tools that take none.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -44,10 +44,16 @@ pub struct JournalStatus {
 pub struct MemberStatus {
     pub member_id: String,
     pub name: String,
-    /// online, suspect or offline.
+    /// local or remote.
+    #[serde(default, rename = "type")]
+    pub member_type: MemberType,
+    /// connecting, online, suspect or offline.
     pub state: String,
     /// Since when, RFC 3339.
     pub since: String,
+    /// Why it is not online.
+    #[serde(default)]
+    pub last_error: Option<String>,
     pub running: u64,
     pub queued: u64,
     /// Its running and waiting tasks, newest first, at most 100.
