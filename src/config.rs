@@ -95,6 +95,8 @@ pub struct Members {
 pub struct Mcp {
     /// Serve the HTTP+SSE transport of 2024-11-05 as well.
     pub legacy_sse: bool,
+    /// Serve the draft of the Events extension (SEP-3415).
+    pub events_extension: bool,
 }
 
 /// The daemon's own log.
@@ -157,7 +159,7 @@ impl Default for Members {
 
 impl Default for Mcp {
     fn default() -> Self {
-        Self { legacy_sse: true }
+        Self { legacy_sse: true, events_extension: false }
     }
 }
 

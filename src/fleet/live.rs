@@ -193,10 +193,6 @@ impl Book {
     pub fn running(&self) -> usize {
         self.running
     }
-
-    pub fn queued(&self) -> usize {
-        self.waiting
-    }
 }
 
 #[cfg(test)]
