@@ -97,7 +97,7 @@ impl Sshd {
         }
         text += &format!(
             "ListenAddress 127.0.0.1:{port}\nPidFile {dir}/pid\n\
-             AuthorizedKeysFile {dir}/authorized_keys\nSetEnv HOME={dir}/home\n\
+             AuthorizedKeysFile {dir}/authorized_keys {dir}/home/.ssh/authorized_keys\nSetEnv HOME={dir}/home\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nPrintMotd no\n\
              LogLevel DEBUG1\nSubsystem sftp internal-sftp\n",
