@@ -1,9 +1,11 @@
 //! What the keepalive sees, told as events.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::rig::Rig;
-use crate::support::eventually;
+use crate::support::{Daemon, PATIENCE, Sshd, descendants, eventually};
 
 const FLIPS: &[&str] =
     &["member.offline", "member.online", "member.hostkey_changed", "member.rebooted"];
@@ -60,13 +62,46 @@ fn a_changed_host_key_is_an_event_and_is_trusted_by_command_alone() {
     assert_eq!(rig.topics(&["member.hostkey_changed"]).len(), 1, "told once");
 }
 
+/// The boot id alone does not change in a container: its first process does.
+#[test]
+fn a_machine_that_booted_is_told_apart_from_one_that_was_cut() {
+    let daemon = Daemon::start();
+    let mut rig = Rig { daemon, sshd: Sshd::contained() };
+    rig.add("web", "work", &["--accept-new"]).ok();
+    rig.until("web", "online");
+    rig.sshd.kill_sessions();
+    eventually("the cut is told", || rig.topics(FLIPS) == ["member.offline", "member.online"]);
+    rig.sshd.restart();
+    eventually("the boot is told", || rig.topics(FLIPS).len() == 5);
+    assert_eq!(rig.topics(FLIPS)[2..], ["member.offline", "member.online", "member.rebooted"]);
+}
+
+/// A frozen machine closes nothing: only the keepalive can tell.
+#[test]
+fn a_silent_member_is_offline_within_the_budget() {
+    let daemon = Daemon::configured("[members]\nkeepalive_s = 1\noffline_after_s = 3\n");
+    let rig = Rig { daemon, sshd: Sshd::start() };
+    rig.add("web", "work", &["--accept-new"]).ok();
+    rig.until("web", "online");
+    let mut stream = rig.daemon.events("types=member.offline");
+    rig.sshd.freeze();
+    let since = Instant::now();
+    let event = stream.next_within(PATIENCE).expect("the flip is told");
+    let took = since.elapsed();
+    println!("told offline after {took:?}, with a budget of 3 s");
+    assert_eq!(event.json()["data"]["cause"], "lost", "{event:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    rig.sshd.thaw();
+    rig.until("web", "online");
+}
+
 #[test]
 fn a_removed_member_is_let_go_of() {
     let rig = Rig::with_web();
     rig.until("web", "online");
     rig.daemon.fleetctl(&["members", "rm", "web"]).ok();
     assert_eq!(rig.topics(&["member.removed"]), ["member.removed"]);
-    let sessions = || crate::support::descendants(rig.sshd.pid()).len();
+    let sessions = || descendants(rig.sshd.pid()).len();
     eventually("its connection is closed", || sessions() == 0);
     assert_eq!(rig.members().len(), 1);
 }
