@@ -119,7 +119,7 @@ impl Sshd {
              AuthorizedKeysFile {dir}/authorized_keys {dir}/home/.ssh/authorized_keys\nSetEnv HOME={dir}/home\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nPrintMotd no\n\
-             LogLevel DEBUG1\nSubsystem sftp internal-sftp\n",
+             LogLevel VERBOSE\nSubsystem sftp internal-sftp\n",
             port = self.port,
             dir = self.dir.path().display(),
         );
