@@ -22,6 +22,7 @@ pub struct Config {
     pub server: Server,
     pub journal: Journal,
     pub tasks: Tasks,
+    pub members: Members,
     pub mcp: Mcp,
     pub log: Log,
 }
@@ -74,6 +75,18 @@ pub struct Tasks {
     pub keep_days: u64,
     /// Output of ended runs kept in all.
     pub keep_mib: u64,
+}
+
+/// Machines that are reached by SSH.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Members {
+    /// Seconds of silence after which a member is asked for a sign of life.
+    pub keepalive_s: u64,
+    /// Seconds of silence after which it is offline.
+    pub offline_after_s: u64,
+    /// Seconds that connecting may take, jump hosts included.
+    pub connect_timeout_s: u64,
 }
 
 /// The Model Context Protocol.
@@ -135,6 +148,12 @@ impl Default for Tasks {
             keep_days: 7,
             keep_mib: 1024,
         }
+    }
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self { keepalive_s: 5, offline_after_s: 15, connect_timeout_s: 10 }
     }
 }
 

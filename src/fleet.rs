@@ -15,6 +15,7 @@ mod output;
 mod plan;
 mod process;
 mod recover;
+mod roster;
 mod rundir;
 mod spec;
 mod state;
@@ -35,9 +36,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp};
+use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState};
 use crate::store::StoreError;
 
+pub use members::MemberReport;
+pub use output::OutputPage;
+pub use roster::{
+    MemberChange, MemberHandle, Permissions, PermissionsSpec, Role, Roster, RosterError,
+    RosterOptions, Settled, Standing,
+};
 pub use spec::{CommandSpec, Program, Stdin};
 pub use supervisor::supervise;
 
@@ -58,6 +65,8 @@ pub enum FleetError {
     #[error("member '{member}' has {queued} tasks waiting already; try again when some have ended")]
     QueueFull { member: String, queued: usize },
     #[error(transparent)]
+    Roster(#[from] RosterError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot use the run directory '{path}': {source}")]
     Run {
@@ -73,6 +82,7 @@ impl FleetError {
             Self::NoTask(_) | Self::NoMember(_) => ErrorCode::NotFound,
             Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::QueueFull { .. } => ErrorCode::Exhausted,
+            Self::Roster(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Run { source, .. } => match source.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
@@ -83,13 +93,14 @@ impl FleetError {
 }
 
 /// What the fleet is built from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FleetOptions {
     /// Where run directories are made; exists, ours alone.
     pub runs: PathBuf,
     /// The program whose `--supervise RUNDIR` supervises a run: fleetd itself.
     pub supervisor: PathBuf,
     pub tasks: config::Tasks,
+    pub roster: RosterOptions,
 }
 
 /// What became of the tasks that were open when the last daemon ended.
@@ -100,42 +111,13 @@ pub struct Recovery {
     pub unknown: u64,
 }
 
-/// A part of a stream's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputPage {
-    /// Whose bytes these are; the next run of a task begins at 0 again.
-    pub run: RunId,
-    pub bytes: Bytes,
-    /// Position of the first byte in the stream.
-    pub offset: u64,
-    /// Bytes the command wrote so far that are kept.
-    pub kept: u64,
-    /// Bytes dropped because of the cap.
-    pub cut: u64,
-    /// The task has ended: no more will come.
-    pub ended: bool,
-}
-
-/// How busy a member is.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MemberReport {
-    pub id: String,
-    pub name: String,
-    pub online: bool,
-    pub since: Timestamp,
-    pub running: usize,
-    pub queued: usize,
-    pub load_1m: Option<f64>,
-    pub memory_used: Option<u64>,
-    pub memory_total: Option<u64>,
-}
-
 /// The fleet; clones share it.
 #[derive(Clone)]
 pub struct Fleet(Arc<Inner>);
 
 struct Inner {
     bus: Bus,
+    roster: Roster,
     runs: PathBuf,
     supervisor: PathBuf,
     settings: Mutex<config::Tasks>,
@@ -143,7 +125,6 @@ struct Inner {
     /// Never held across an await, nor while a file is touched.
     book: Mutex<Book>,
     growth: OnceLock<Option<Arc<Growth>>>,
-    since: Timestamp,
     tracker: TaskTracker,
     closing: CancellationToken,
 }
@@ -154,6 +135,7 @@ const USUAL_UMASK: u32 = 0o022;
 impl Fleet {
     pub fn new(options: FleetOptions, bus: Bus) -> Self {
         Self(Arc::new(Inner {
+            roster: Roster::new(options.roster, bus.clone()),
             bus,
             runs: options.runs,
             supervisor: options.supervisor,
@@ -161,7 +143,6 @@ impl Fleet {
             umask: AtomicU32::new(USUAL_UMASK),
             book: Mutex::default(),
             growth: OnceLock::new(),
-            since: Timestamp::now(),
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
         }))
@@ -178,6 +159,7 @@ impl Fleet {
     /// # Errors
     /// If the store or a run directory cannot be read.
     pub async fn recover(&self) -> Result<Recovery, FleetError> {
+        self.0.roster.load().await?;
         let recovery = self.0.recover().await?;
         self.0.tracker.spawn(Arc::clone(&self.0).sweep_for_ever());
         Ok(recovery)
@@ -330,9 +312,17 @@ impl Fleet {
         self.0.append_input(&live, offset, bytes, end).await
     }
 
-    /// Members and how busy they are.
-    pub async fn members(&self) -> Vec<MemberReport> {
-        vec![self.0.report()]
+    /// Who the members are, and the links to them.
+    pub fn roster(&self) -> &Roster {
+        &self.0.roster
+    }
+
+    /// Members that `principal` may see, and how busy they are.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn members(&self, principal: &Principal) -> Result<Vec<MemberReport>, FleetError> {
+        self.0.report(principal).await
     }
 
     /// Tasks that are running or waiting.
@@ -354,6 +344,7 @@ impl Fleet {
     /// Stops watching. Tasks go on.
     pub async fn close(&self) {
         self.0.closing.cancel();
+        self.0.roster.close().await;
         self.0.tracker.close();
         self.0.tracker.wait().await;
     }

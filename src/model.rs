@@ -8,6 +8,7 @@ mod cursor;
 mod error;
 mod event;
 mod filter;
+mod member;
 mod principal;
 mod task;
 mod timestamp;
@@ -18,6 +19,10 @@ pub use cursor::{Cursor, CursorError, Epoch};
 pub use error::ErrorCode;
 pub use event::{EventError, MAX_EVENT_BYTES, NewEvent, Severity, Signal};
 pub use filter::{Filter, FilterError, Pattern};
+pub use member::{
+    Member, MemberAuth, MemberFacts, MemberId, MemberName, MemberNameError, MemberOs, MemberPlace,
+    ModelTiers, Reachable, Remote, Unattended,
+};
 pub use principal::{Principal, PrincipalId, Project, ProjectError, Scope};
 pub use task::{Exit, OutputStream, RunId, Task, TaskId, TaskIdError, TaskState};
 pub use timestamp::Timestamp;

@@ -20,6 +20,7 @@ mod group;
 mod highwater;
 mod journal;
 mod lineage;
+mod members;
 mod migrate;
 mod opening;
 mod quarantine;

@@ -101,7 +101,7 @@ pub fn next_plan(plan: &Plan) -> Plan {
     Plan { program, retries: plan.retries.saturating_sub(1), ..plan.clone() }
 }
 
-fn base_environment(
+pub fn base_environment(
     ours: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
 ) -> BTreeMap<String, String> {
     ours.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -193,10 +193,6 @@ impl Book {
     pub fn running(&self) -> usize {
         self.running
     }
-
-    pub fn queued(&self) -> usize {
-        self.waiting
-    }
 }
 
 #[cfg(test)]
@@ -224,7 +220,7 @@ mod tests {
         book.give_back(Place::Run);
         assert_eq!(book.next(1).map(|task| task.id), Some(first.id));
         book.cancel_queued(second.id);
-        assert_eq!((book.running(), book.queued()), (1, 0));
+        assert_eq!((book.running(), book.waiting), (1, 0));
     }
 
     #[test]

@@ -99,8 +99,17 @@ CREATE TABLE session (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Version 5: the members of the fleet.
+const MEMBERS: &str = "
+CREATE TABLE member (
+    id   TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE COLLATE NOCASE,  -- two names that differ by case alone are one
+    body TEXT NOT NULL                         -- the member as JSON: read and written whole
+) STRICT, WITHOUT ROWID;
+";
+
 /// What brings a database from one version to the next, from none on.
-const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS];
+const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS];
 
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
@@ -179,7 +188,7 @@ mod tests {
         bring_up(&connection, &path).unwrap();
         assert_eq!(schema_version(&connection).unwrap(), SCHEMA_VERSION);
         assert_eq!(kept(&connection), 3);
-        for added in ["token", "session"] {
+        for added in ["token", "session", "member"] {
             let sql = format!("SELECT count(*) FROM {added}");
             let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
             assert_eq!(rows, 0, "{added}");
