@@ -20,6 +20,7 @@ mod random;
 mod root;
 mod rpc;
 mod sse;
+mod sshd;
 mod wait;
 
 pub use daemon::Daemon;
@@ -35,4 +36,5 @@ pub use random::Random;
 pub use root::{SmallDisk, as_root, path_text, run_as_root, unmount};
 pub use rpc::{reply, tool_request};
 pub use sse::{Event, Stream};
+pub use sshd::Sshd;
 pub use wait::{PATIENCE, eventually, eventually_async, poll, within};
