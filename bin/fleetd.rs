@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use fleetd::model::ToolSets;
 
 /// The daemon that turns your machines and agents into an event source.
 ///
@@ -18,6 +19,9 @@ struct Arguments {
     /// Serve MCP on standard input and output, with a fleet of its own and no port.
     #[arg(long, value_name = "NAME", value_parser = ["http", "stdio"], default_value = "http")]
     transport: String,
+    /// The sets of tools that stdio offers; several with commas.
+    #[arg(long, value_name = "SET", default_value = "default")]
+    tools: ToolSets,
     /// Supervise the run in DIR and nothing else; the daemon calls itself so.
     #[arg(long, value_name = "DIR", hide = true, conflicts_with = "config")]
     supervise: Option<PathBuf>,
@@ -28,11 +32,11 @@ fn main() -> ExitCode {
     if let Some(dir) = arguments.supervise {
         return fleetd::fleet::supervise(&dir);
     }
-    let run = match arguments.transport.as_str() {
-        "stdio" => fleetd::daemon::serve_stdio,
-        _ => fleetd::daemon::run,
+    let ran = match arguments.transport.as_str() {
+        "stdio" => fleetd::daemon::serve_stdio(arguments.config, arguments.tools),
+        _ => fleetd::daemon::run(arguments.config),
     };
-    match run(arguments.config) {
+    match ran {
         Ok(code) => code,
         Err(error) => {
             // Nobody is left to tell if this fails.

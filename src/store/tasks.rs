@@ -31,6 +31,15 @@ impl Snapshot<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// For each member that has open tasks: its name, how many run, how many wait.
+    pub fn open_tasks(&self) -> Result<Vec<(String, u64, u64)>, StoreError> {
+        let sql = "SELECT member, sum(state != 'queued'), sum(state = 'queued') FROM task
+                   WHERE state IN ('queued', 'starting', 'running') GROUP BY member";
+        let mut statement = self.connection().prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// The latest run of every task and the task's state: small rows, for sweeping.
     pub fn task_runs(&self) -> Result<Vec<(RunId, TaskState)>, StoreError> {
         let sql = "SELECT run, state FROM task WHERE run IS NOT NULL";
@@ -45,6 +54,14 @@ impl Snapshot<'_> {
 }
 
 impl Tx<'_> {
+    /// Number of tasks on `member` that have not ended.
+    pub fn open_tasks_on(&self, member: &str) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM task
+                   WHERE state IN ('queued', 'starting', 'running') AND member = ?1";
+        let count = self.connection.prepare_cached(sql)?.query_row([member], |row| row.get(0))?;
+        Ok(count)
+    }
+
     /// The task's current row.
     pub fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
         task(self.connection, id)

@@ -3,7 +3,7 @@
 mod ends;
 mod flood;
 mod recovery;
-mod rig;
+pub mod rig;
 mod scarce;
 mod stops;
 mod streams;
