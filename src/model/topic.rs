@@ -54,6 +54,7 @@ const TASK_END: &[(&str, &str)] = &[
     ("state", "completed, failed, cancelled or unknown"),
     ("exit_code", "0 to 255; null if a signal ended it or it is not known"),
     ("signal", "the number of the signal that ended it, or null"),
+    ("signal_possible", "with an exit_code that a shell told: the signal it may stand for"),
     ("reason", "why fleetd ended it, or why the outcome is unknown; absent otherwise"),
     ("duration_ms", "milliseconds from start to end"),
     ("stdout_bytes", "bytes the command wrote to stdout, those cut by the cap included"),

@@ -185,7 +185,7 @@ pub fn lives(pid: u32) -> bool {
 }
 
 /// The supervisor that a run directory names.
-pub fn supervisor_of(run_dir: &std::path::Path) -> u32 {
+pub fn supervisor_of(run_dir: &Path) -> u32 {
     let text = std::fs::read(run_dir.join("pid")).unwrap();
     let pids: Value = serde_json::from_slice(&text).unwrap();
     u32::try_from(pids["supervisor"]["pid"].as_u64().unwrap()).unwrap()
