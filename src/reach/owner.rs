@@ -45,6 +45,10 @@ const WINDOW: u32 = 2 * 1024 * 1024;
 /// A file service that nobody uses is kept for the next so long.
 const IDLE_FILES: Duration = Duration::from_secs(30);
 
+/// A server without any session of ours that refuses one for so long means it.
+const CROWDED: Duration = Duration::from_secs(2);
+const CROWDED_PAUSE: Duration = Duration::from_millis(50);
+
 const EAGAIN: i32 = -37;
 /// Errors that end a channel, not the session.
 const OF_A_CHANNEL: [i32; 11] = [-16, -20, -21, -22, -23, -24, -25, -26, -27, -31, -34];
@@ -61,6 +65,12 @@ enum Look {
 /// The session is at its end: why.
 #[derive(Debug)]
 struct Fatal(String);
+
+/// When the server refused a session.
+struct Crowded {
+    since: Instant,
+    again: Instant,
+}
 
 enum Slot {
     Exec(Box<ExecSlot>),
@@ -92,6 +102,8 @@ pub(super) struct Owner {
     waiting: VecDeque<Order>,
     opening: Option<Opening>,
     most: usize,
+    /// The server had no room: its sessions take a moment to go.
+    crowded: Option<Crowded>,
     scratch: Vec<u8>,
     ask: bool,
     /// The link that our wire goes through.
@@ -111,6 +123,7 @@ impl Owner {
             waiting: VecDeque::new(),
             opening: None,
             most: MOST_SESSIONS,
+            crowded: None,
             scratch: Vec::new(),
             ask: false,
             _jump: ready.jump,
@@ -177,9 +190,12 @@ impl Owner {
         let busy = self.opening.is_some() || !self.slots.is_empty();
         let write = busy && matches!(directions, BlockDirections::Outbound | BlockDirections::Both);
         // With every reader held up by its handle, what arrives has to wait.
-        let read = !busy || self.opening.is_some() || self.slots.iter().any(Slot::reads);
+        let reads = self.opening.is_some() || self.slots.iter().any(Slot::reads);
+        let read = !busy || (reads && !matches!(directions, BlockDirections::Outbound));
         let idle_until = self.idle.first().map(|(_, since)| *since + IDLE_FILES);
-        let until = idle_until.map_or(until, |idle| idle.min(until));
+        let again = self.crowded.as_ref().map(|crowded| crowded.again);
+        let again = again.filter(|again| !self.waiting.is_empty() && *again > Instant::now());
+        let until = [idle_until, again].into_iter().flatten().fold(until, Instant::min);
         let readable = tokio::select! {
             () = self.wire.ready(read, write), if read || write => true,
             () = self.wake.woken() => false,
@@ -203,7 +219,6 @@ impl Owner {
     /// Gives every channel its turn. Returns whether something was heard, and
     /// whether there is more to do at once.
     fn turn(&mut self) -> Result<(bool, bool), Fatal> {
-        self.wire.read_anew();
         let mut heard = false;
         for _ in 0..ROUNDS {
             if !self.round()? {
@@ -279,6 +294,9 @@ impl Owner {
             Err(error) if code_of(&error) == Some(EAGAIN) => return Ok(false),
             Err(error) => self.refused(&error)?,
             Ok(opened) => {
+                if opened.is_some() {
+                    self.crowded = None;
+                }
                 if let (Some(Opening::Order(order)), Some(opened)) = (self.opening.take(), opened) {
                     self.opened(order, opened);
                 }
@@ -292,8 +310,8 @@ impl Owner {
             return Some(Opening::Probe);
         }
         self.waiting.retain(|order| !order.reply.is_closed());
-        let sessions = self.slots.iter().filter(|slot| slot.is_session()).count();
-        let full = sessions + self.idle.len() >= self.most;
+        let crowded = self.crowded.as_ref().is_some_and(|c| c.again > Instant::now());
+        let full = crowded || self.sessions() >= self.most;
         let fits = |order: &Order| match order.request {
             Request::Exec(_) => !full,
             Request::Files => !full || !self.idle.is_empty(),
@@ -330,18 +348,25 @@ impl Owner {
         }
     }
 
-    /// A server that allows fewer sessions than we thought is believed.
+    /// A server that allows fewer sessions than we thought is believed. One
+    /// that seems to allow none may still be busy with those that have ended.
     fn refused(&mut self, error: &ssh2::Error) -> Result<(), Fatal> {
         if !is_of_a_channel(error) {
             return Err(fatal(error));
         }
         let Some(Opening::Order(order)) = self.opening.take() else { return Ok(()) };
-        let sessions = self.slots.iter().filter(|slot| slot.is_session()).count() + self.idle.len();
-        if !matches!(order.request, Request::Tunnel(..)) && (1..self.most).contains(&sessions) {
-            self.most = sessions;
-            self.waiting.push_front(order);
-            return Ok(());
+        if !matches!(order.request, Request::Tunnel(..)) {
+            let now = Instant::now();
+            let sessions = self.sessions();
+            let since = self.crowded.as_ref().map_or(now, |crowded| crowded.since);
+            if sessions > 0 || now.duration_since(since) < CROWDED {
+                self.most = sessions.max(1);
+                self.crowded = Some(Crowded { since, again: now + CROWDED_PAUSE });
+                self.waiting.push_front(order);
+                return Ok(());
+            }
         }
+        self.crowded = None;
         let what = match &order.request {
             Request::Exec(_) => String::from("a channel"),
             Request::Files => String::from("the file service"),
@@ -352,6 +377,10 @@ impl Owner {
         let _ =
             order.reply.send(Err(ReachError::Refused { host: self.host.clone(), what, problem }));
         Ok(())
+    }
+
+    fn sessions(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.is_session()).count() + self.idle.len()
     }
 
     /// A file service that nobody uses, when it is in the way or old.

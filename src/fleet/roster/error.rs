@@ -41,9 +41,12 @@ impl RosterError {
             Self::BuiltIn(_) | Self::Unsupported { .. } | Self::NoShell | Self::Folder { .. } => {
                 ErrorCode::InvalidArgument
             }
-            Self::Offline { .. } => ErrorCode::Unavailable,
-            Self::Failed { .. } => ErrorCode::Conflict,
-            Self::Reach(error) => error.code(),
+            Self::Offline { .. } | Self::Failed { .. } => ErrorCode::Conflict,
+            Self::Reach(error) => match error.code() {
+                // That would say that the daemon is not there.
+                ErrorCode::Unavailable => ErrorCode::Conflict,
+                code => code,
+            },
         }
     }
 }
