@@ -38,10 +38,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{
-    ErrorCode, MemberId, MemberPlace, OutputStream, Principal, RunId, Task, TaskId, TaskState,
-};
-use crate::reach;
+use crate::model::{ErrorCode, MemberId, OutputStream, Principal, RunId, Task, TaskId, TaskState};
 use crate::store::StoreError;
 
 pub use members::MemberReport;
@@ -186,14 +183,7 @@ impl Fleet {
     ) -> Result<Task, FleetError> {
         let member = self.0.roster.resolve(principal, spec.member.as_deref(), None)?;
         admit::check(&spec)?;
-        if let Some(link) = member.link() {
-            remote::check(&spec)?;
-            let state = link.state().borrow().clone();
-            if state.phase == reach::Phase::Offline {
-                let (member, reason) = (member.member().name.clone(), state.reason);
-                return Err(RosterError::Offline { member, reason }.into());
-            }
-        }
+        remote::check(&member, &spec)?;
         if !principal.sees(&spec.project) {
             let problem = String::from("is not one of yours");
             return Err(FleetError::Invalid { argument: "project", problem });
@@ -376,31 +366,6 @@ impl Inner {
 
     fn settings(&self) -> config::Tasks {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// How many commands run at once on a member: its own setting, or everybody's.
-    fn concurrency(&self, member: MemberId) -> usize {
-        let own = self.roster.get(member).ok().and_then(|handle| handle.member().concurrency);
-        own.map_or_else(|| self.settings().concurrency, |own| own.max(1) as usize)
-    }
-
-    fn places(&self) -> MutexGuard<'_, HashMap<MemberId, Arc<Place>>> {
-        // Changed by whole steps only; a panic elsewhere cannot tear it.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A member, and what the runs on it share if it is another machine.
-    fn place(&self, member: MemberId) -> Result<(MemberId, Option<Arc<Place>>), FleetError> {
-        let handle = self.roster.get(member)?;
-        if handle.member().place == MemberPlace::Local {
-            return Ok((member, None));
-        }
-        let mut places = self.places();
-        let place = places.entry(member).or_insert_with(|| Place::new(Arc::clone(&handle)));
-        if !Arc::ptr_eq(&place.handle, &handle) {
-            *place = Place::new(handle);
-        }
-        Ok((member, Some(Arc::clone(place))))
     }
 
     fn umask(&self) -> u32 {

@@ -28,6 +28,12 @@ impl Fleet {
 }
 
 impl Inner {
+    /// How many commands run at once on a member: its own setting, or everybody's.
+    pub fn concurrency(&self, member: MemberId) -> usize {
+        let own = self.roster.get(member).ok().and_then(|handle| handle.member().concurrency);
+        own.map_or_else(|| self.settings().concurrency, |own| own.max(1) as usize)
+    }
+
     /// What is known of the members that `principal` may see. One query for all
     /// their tasks, and nobody is asked over the net.
     pub async fn report(&self, principal: &Principal) -> Result<Vec<MemberReport>, FleetError> {
