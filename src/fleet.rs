@@ -15,6 +15,7 @@ mod output;
 mod plan;
 mod process;
 mod recover;
+mod remote;
 mod roster;
 mod rundir;
 mod spec;
@@ -24,6 +25,7 @@ mod sweep;
 mod tasks;
 mod watch;
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,7 +38,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState};
+use crate::model::{ErrorCode, MemberId, OutputStream, Principal, RunId, Task, TaskId, TaskState};
 use crate::store::StoreError;
 
 pub use members::MemberReport;
@@ -49,6 +51,7 @@ pub use spec::{CommandSpec, Program, Stdin};
 pub use supervisor::supervise;
 
 use live::Book;
+use remote::Place;
 use rundir::RunDir;
 use watch::Growth;
 
@@ -124,6 +127,8 @@ struct Inner {
     umask: AtomicU32,
     /// Never held across an await, nor while a file is touched.
     book: Mutex<Book>,
+    /// What the runs on each remote member share. Never held across an await.
+    places: Mutex<HashMap<MemberId, Arc<Place>>>,
     growth: OnceLock<Option<Arc<Growth>>>,
     tracker: TaskTracker,
     closing: CancellationToken,
@@ -142,6 +147,7 @@ impl Fleet {
             settings: Mutex::new(options.tasks),
             umask: AtomicU32::new(USUAL_UMASK),
             book: Mutex::default(),
+            places: Mutex::default(),
             growth: OnceLock::new(),
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
@@ -175,7 +181,9 @@ impl Fleet {
         principal: &Principal,
         spec: CommandSpec,
     ) -> Result<Task, FleetError> {
+        let member = self.0.roster.resolve(principal, spec.member.as_deref(), None)?;
         admit::check(&spec)?;
+        remote::check(&member, &spec)?;
         if !principal.sees(&spec.project) {
             let problem = String::from("is not one of yours");
             return Err(FleetError::Invalid { argument: "project", problem });
@@ -183,7 +191,7 @@ impl Fleet {
         if self.0.closing.is_cancelled() {
             return Err(StoreError::Closed.into());
         }
-        let taken = Arc::clone(&self.0).take(Arc::clone(&principal.id), spec);
+        let taken = Arc::clone(&self.0).take(Arc::clone(&principal.id), member, spec);
         self.0.tracker.spawn(taken).await.map_err(|_| StoreError::Closed)?
     }
 

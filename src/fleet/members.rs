@@ -20,21 +20,6 @@ pub struct MemberReport {
     pub memory_total: Option<u64>,
 }
 
-/// The built-in member's id and name.
-pub const LOCAL: &str = "local";
-
-/// The member a caller means.
-///
-/// # Errors
-/// [`FleetError::NoMember`].
-pub fn resolve(asked: Option<&str>) -> Result<&'static str, FleetError> {
-    match asked {
-        None => Ok(LOCAL),
-        Some(name) if name.eq_ignore_ascii_case(LOCAL) => Ok(LOCAL),
-        Some(name) => Err(FleetError::NoMember(name.chars().take(64).collect())),
-    }
-}
-
 impl Fleet {
     /// File descriptors that the running tasks need: a supervisor and two files each.
     pub fn descriptors(&self) -> usize {
@@ -43,6 +28,12 @@ impl Fleet {
 }
 
 impl Inner {
+    /// How many commands run at once on a member: its own setting, or everybody's.
+    pub fn concurrency(&self, member: MemberId) -> usize {
+        let own = self.roster.get(member).ok().and_then(|handle| handle.member().concurrency);
+        own.map_or_else(|| self.settings().concurrency, |own| own.max(1) as usize)
+    }
+
     /// What is known of the members that `principal` may see. One query for all
     /// their tasks, and nobody is asked over the net.
     pub async fn report(&self, principal: &Principal) -> Result<Vec<MemberReport>, FleetError> {

@@ -54,6 +54,7 @@ const TASK_END: &[(&str, &str)] = &[
     ("state", "completed, failed, cancelled or unknown"),
     ("exit_code", "0 to 255; null if a signal ended it or it is not known"),
     ("signal", "the number of the signal that ended it, or null"),
+    ("signal_possible", "with an exit_code that a shell told: the signal it may stand for"),
     ("reason", "why fleetd ended it, or why the outcome is unknown; absent otherwise"),
     ("duration_ms", "milliseconds from start to end"),
     ("stdout_bytes", "bytes the command wrote to stdout, those cut by the cap included"),
@@ -222,6 +223,25 @@ pub const TOPICS: &[TopicSpec] = &[
         ],
         signal: true,
     },
+    fact(
+        "task.unreachable",
+        "task/<id>",
+        Severity::Warning,
+        "the link to the member was cut while the command ran; it goes on, and is looked for",
+        &[
+            ("task_id", "the task"),
+            ("run_id", "the run"),
+            ("member", "where it runs"),
+            ("reason", "what became of the link"),
+        ],
+    ),
+    fact(
+        "task.resumed",
+        "task/<id>",
+        Severity::Info,
+        "the member is back, and the command still runs",
+        &[("task_id", "the task"), ("run_id", "the run"), ("member", "where it runs")],
+    ),
     fact(
         "task.completed",
         "task/<id>",

@@ -69,11 +69,9 @@ impl Tx<'_> {
 
     /// Inserts or replaces the task's row.
     pub fn put_task(&mut self, task: &Task) -> Result<(), StoreError> {
-        let (code, signal) = match task.exit {
-            Some(Exit::Code(code)) => (Some(code), None),
-            Some(Exit::Signal(signal)) => (None, Some(signal)),
-            None => (None, None),
-        };
+        let exit = task.exit.map(Exit::parts).unwrap_or_default();
+        // Both: the code, and the signal it may stand for.
+        let (code, signal) = (exit.code, exit.signal.or(exit.signal_possible));
         let sql = format!(
             "INSERT OR REPLACE INTO task ({COLUMNS})
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
@@ -147,7 +145,10 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
         created: Timestamp::from_millis(row.get(8)?),
         started: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_millis),
         ended: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
-        exit: code.map(Exit::Code).or(signal.map(Exit::Signal)),
+        exit: match (code, signal) {
+            (Some(code), Some(_)) => Some(Exit::Shell(code)),
+            (code, signal) => code.map(Exit::Code).or(signal.map(Exit::Signal)),
+        },
         reason: row.get(13)?,
         stop_requested: row.get(14)?,
         stdout_bytes: row.get(15)?,

@@ -3,6 +3,7 @@
 mod ends;
 mod flood;
 mod recovery;
+mod remote;
 pub mod rig;
 mod scarce;
 mod stops;
