@@ -36,11 +36,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::config::Paths;
-use crate::model::Project;
+use crate::model::{Project, ToolSet};
 
 use output::Output;
 
@@ -169,6 +170,12 @@ fn run(cli: Cli, out: Output) -> Outcome {
     outcome
 }
 
+/// A value of `--tools`.
+fn tool_set() -> impl TypedValueParser<Value = ToolSet> {
+    let names = PossibleValuesParser::new(ToolSet::EVERY.map(ToolSet::name));
+    names.try_map(|name| name.parse::<ToolSet>())
+}
+
 /// A value of `--project`.
 fn project(text: &str) -> Result<Project, String> {
     Project::parse(text).map_err(|error| error.to_string())
@@ -221,13 +228,16 @@ mod tests {
             "publish --project p custom.y",
             "publish custom.x --data {} --subject s --id i --severity notice",
             "mcp --no-channel",
+            "mcp --tools task,event",
             "mcp --start --types task.*,custom.> --as me",
             "mcp-config --json",
+            "mcp-config --tools task --tools event",
             "mcp-config --client codex --install --dry-run --transport stdio --project p",
             "mcp-headers",
             "token rotate",
             "token create ci --project web --project api --read-only --json",
             "token create ci --all-projects",
+            "token create ci --tools task,event --tools fleet",
             "token list --json",
             "token revoke ci",
             "version",
@@ -252,6 +262,8 @@ mod tests {
             "tasks --json stop x",
             "publish",
             "logs --lines x",
+            "token create ci --tools tasks",
+            "mcp-config --tools nope",
         ] {
             let words = std::iter::once("fleetctl").chain(line.split_whitespace());
             let error = Cli::try_parse_from(words).err();

@@ -82,6 +82,8 @@ pub struct Tasks {
 pub struct Mcp {
     /// Serve the HTTP+SSE transport of 2024-11-05 as well.
     pub legacy_sse: bool,
+    /// Serve the draft of the Events extension (SEP-3415).
+    pub events_extension: bool,
 }
 
 /// The daemon's own log.
@@ -138,7 +140,7 @@ impl Default for Tasks {
 
 impl Default for Mcp {
     fn default() -> Self {
-        Self { legacy_sse: true }
+        Self { legacy_sse: true, events_extension: false }
     }
 }
 

@@ -192,6 +192,7 @@ impl Daemon {
         };
         let mcp = Mcp::new(identity, bus.clone(), fleet.clone());
         mcp.set_legacy_sse(config.mcp.legacy_sse);
+        mcp.set_events_extension(config.mcp.events_extension);
         let options = HttpOptions {
             port,
             token,
@@ -270,6 +271,7 @@ impl Daemon {
                 self.http.reconfigure(&config.server);
                 self.fleet.reconfigure(config.tasks.clone());
                 self.mcp.set_legacy_sse(config.mcp.legacy_sse);
+                self.mcp.set_events_extension(config.mcp.events_extension);
                 self.logging.set_level(config.log.level);
                 self.config = config;
                 tracing::info!("took the configuration anew");

@@ -22,12 +22,14 @@ mod answer;
 mod asking;
 mod engine;
 mod era;
+mod events;
 mod frames;
 mod front;
 mod guest;
 mod handler;
 mod headers;
 mod message;
+mod offer;
 mod page;
 mod patience;
 mod push;
@@ -43,6 +45,7 @@ mod tools;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -50,7 +53,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 
 use crate::bus::Bus;
 use crate::fleet::Fleet;
-use crate::model::{Principal, Timestamp};
+use crate::model::{Principal, Scope, Timestamp, ToolSets};
 
 pub use front::Connection;
 pub use guest::{Guest, GuestReply, Talk};
@@ -59,7 +62,7 @@ pub use session::SessionKey;
 
 use engine::Engine;
 use front::Front;
-use tools::Deps;
+use tools::{Deps, Tools};
 
 /// The body of an answer: whole, or a stream of server-sent events.
 pub type McpBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -74,6 +77,12 @@ pub struct Identity {
     pub url: String,
     /// Makes session ids ours. The same after a restart, so that ids survive it.
     pub session_key: SessionKey,
+}
+
+/// The scopes that calling the tools of `sets` takes: a token of these sets has
+/// no use for others.
+pub fn scopes_of(sets: ToolSets) -> Vec<Scope> {
+    Tools::new().scopes(sets)
 }
 
 /// The protocol's server side; clones share it.
@@ -95,7 +104,8 @@ impl Mcp {
         guest: Option<Arc<dyn Guest>>,
     ) -> Self {
         let key = identity.session_key.clone();
-        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet }, guest);
+        let events = AtomicBool::new(false);
+        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet, events }, guest);
         Self { front: Arc::new(Front::new(engine, bus, key)) }
     }
 
@@ -123,12 +133,18 @@ impl Mcp {
     {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce)?;
-        Ok(Connection::open(&self.front, Arc::new(principal), nonce, frames::Form::Lines))
+        let (principal, offer) = (Arc::new(principal), ToolSets::DEFAULT);
+        Ok(Connection::open(&self.front, principal, offer, nonce, frames::Form::Lines))
     }
 
     /// Whether the HTTP+SSE transport of 2024-11-05 is served, from now on.
     pub fn set_legacy_sse(&self, on: bool) {
         self.front.set_legacy_sse(on);
+    }
+
+    /// Whether the Events extension is served and announced, from now on.
+    pub fn set_events_extension(&self, on: bool) {
+        self.front.set_events_extension(on);
     }
 
     /// Ends all open streams, and the waits that calls are in.

@@ -62,8 +62,13 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/mcp", READ, Target::Mcp),
     route(Method::GET, "/mcp", READ, Target::Mcp),
     route(Method::DELETE, "/mcp", READ, Target::Mcp),
+    // The same with other sets of tools.
+    route(Method::POST, "/mcp/x/{id}", READ, Target::Mcp),
+    route(Method::GET, "/mcp/x/{id}", READ, Target::Mcp),
+    route(Method::DELETE, "/mcp/x/{id}", READ, Target::Mcp),
     // The transport of 2024-11-05, which clients still fall back to.
     route(Method::GET, "/sse", READ, Target::Mcp),
+    route(Method::GET, "/sse/x/{id}", READ, Target::Mcp),
     route(Method::POST, "/messages", READ, Target::Mcp),
 ];
 

@@ -2,6 +2,7 @@
 
 mod batch;
 mod connection;
+mod feed;
 mod listen;
 mod saying;
 mod settings;
@@ -25,6 +26,7 @@ use super::engine::{Engine, Said};
 use super::era::{Era, classify};
 use super::headers::{self, Accept};
 use super::message::{self, Kind, Message};
+use super::offer;
 use super::patience::Patience;
 use super::refusal::{Refusal, code, empty_response, json_response};
 use super::replies::Replies;
@@ -33,7 +35,7 @@ use super::session::{McpSession, SessionKey};
 use super::sessions::{CallEntry, Cancel, Sessions};
 use super::tools::Call;
 use crate::bus::Bus;
-use crate::model::Principal;
+use crate::model::{Principal, ToolSets};
 use saying::Saying;
 use sse::Connections;
 
@@ -64,6 +66,8 @@ pub struct Front {
 struct Caller<'a> {
     principal: Arc<Principal>,
     headers: &'a HeaderMap,
+    /// The tools that it asks for.
+    offer: ToolSets,
 }
 
 impl Front {
@@ -100,15 +104,25 @@ impl Front {
         self.legacy_sse.store(on, Ordering::Relaxed);
     }
 
+    /// Whether the Events extension is served; open streams go on.
+    pub fn set_events_extension(&self, on: bool) {
+        self.engine.deps().events.store(on, Ordering::Relaxed);
+    }
+
     pub async fn handle(
         self: &Arc<Self>,
         principal: Principal,
         request: Request<Bytes>,
     ) -> Response<McpBody> {
         let (parts, body) = request.into_parts();
-        let caller = Caller { principal: Arc::new(principal), headers: &parts.headers };
+        let (place, sets) = offer::split(parts.uri.path());
+        let offer = match offer::of(sets, &parts.headers) {
+            Ok(offer) => offer,
+            Err(refusal) => return refusal.with_id(message::id_of(&body).as_ref()).into_response(),
+        };
+        let caller = Caller { principal: Arc::new(principal), headers: &parts.headers, offer };
         let legacy = self.legacy_sse.load(Ordering::Relaxed);
-        let answer = match (parts.method, parts.uri.path()) {
+        let answer = match (parts.method, place) {
             (Method::GET, "/sse") if legacy => self.sse(&caller),
             (Method::POST, "/messages") if legacy => {
                 self.posted(&caller, parts.uri.query().unwrap_or_default(), &body).await
@@ -161,6 +175,11 @@ impl Front {
             let listening = self.listen(caller, accept, &message).await;
             return listening.map_err(|refusal| refusal.with_id(id.as_ref()));
         }
+        if revision.is_modern() && self.feeds(&message) {
+            let id = message.id().cloned();
+            let feeding = self.feed(caller, accept, &message).await;
+            return feeding.map_err(|refusal| refusal.with_id(id.as_ref()));
+        }
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();
         let patience = Patience::of_client(message.client_name());
@@ -182,7 +201,8 @@ impl Front {
         let revision = Revision::negotiate(asked);
         let patience = Patience::of_client(message.client_name());
         let principal = &caller.principal.id;
-        let (_, id) = self.key.mint(principal, revision, patience).map_err(unavailable)?;
+        let minted = self.key.mint(principal, revision, patience, caller.offer);
+        let (_, id) = minted.map_err(unavailable)?;
         let permit = self.permit(&self.calls)?;
         let hurry = self.closing.child_token();
         let call = call(caller, patience, Arc::default(), &hurry);
@@ -249,7 +269,7 @@ impl Front {
         let entry = message.id().map(|id| self.sessions.enter(session.nonce, id));
         let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
         let mut call = call(caller, session.patience, cancel, hurry);
-        call.session = Some(session.nonce);
+        (call.session, call.offer) = (Some(session.nonce), session.offer);
         self.serve(message.value, session.revision, call, entry)
     }
 
@@ -308,7 +328,7 @@ fn call(
     hurry: &CancellationToken,
 ) -> Call {
     let (principal, hurry) = (Arc::clone(&caller.principal), hurry.clone());
-    Call { principal, patience, cancel, hurry, session: None }
+    Call { principal, offer: caller.offer, patience, cancel, hurry, session: None }
 }
 
 /// Where the numbers of answers begin: somewhere else after each start, so that

@@ -17,7 +17,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Map, Value, json};
 
 use super::tools::{Call, Context, Deps, Failure, Outcome, Progress, Tool, Tools};
-use super::{resources, tasks};
+use super::{events, offer, resources, tasks};
 use crate::model::ErrorCode;
 
 /// What a model is told about this server before it calls anything.
@@ -90,6 +90,11 @@ impl ServerHandler for Handler {
             .enable_resources_subscribe()
             .enable_tasks()
             .build();
+        let mut capabilities = capabilities;
+        if self.deps.serves_events() {
+            let extensions = capabilities.extensions.get_or_insert_default();
+            extensions.insert(events::EXTENSION.to_owned(), Map::new());
+        }
         let mut info = ServerConfig::new(capabilities).with_server_info(self.implementation());
         info.instructions = Some(INSTRUCTIONS.to_owned());
         info
@@ -122,7 +127,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let call = Self::call_of(&context)?;
-        let tools = self.tools.of(&call.principal).map(model).collect();
+        let tools = self.tools.of(&call.principal, call.offer).map(model).collect();
         let mut result = ListToolsResult::with_all_items(tools);
         result.meta = self.meta(&context);
         Ok(result)
@@ -138,6 +143,10 @@ impl ServerHandler for Handler {
             .tools
             .find(&request.name)
             .map_err(|message| ErrorData::invalid_params(message, None))?;
+        // What a token may not call is refused as such, wherever it asks.
+        if tool.is_for(&call.principal) && !tool.sets.meets(call.offer) {
+            return Err(ErrorData::invalid_params(offer::elsewhere(tool, call.offer), None));
+        }
         let meta = self.meta(&context);
         // Only who declares the extension can read a task in place of a result.
         let as_task = tool.name == tasks::TOOL
@@ -243,8 +252,19 @@ impl ServerHandler for Handler {
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
+        let modern = context.protocol_version().as_ref() == Some(&ProtocolVersion::V_2026_07_28);
+        if modern && self.deps.serves_events() {
+            let principal = Self::call_of(&context)?.principal;
+            let params = request.params.clone().unwrap_or_default();
+            let served = events::serve(&self.deps, &principal, &request.method, &params).await;
+            if let Some(result) = served {
+                let mut result = result.map_err(events::to_error)?;
+                result["_meta"] = json!(self.meta(&context));
+                return Ok(CustomResult::new(result));
+            }
+        }
         const KNOWN: [&str; 10] = [
             "tools/call",
             "tools/list",

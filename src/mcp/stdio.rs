@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 use super::message::META_VERSION;
 use super::refusal::Refusal;
 use super::{Mcp, McpBody, headers};
-use crate::model::Principal;
+use crate::model::{Principal, ToolSets};
 use crate::wire::{Line, LineSplitter, SseParser};
 
 /// Lines that wait for the client to read; then whoever speaks waits.
@@ -43,6 +43,7 @@ impl Mcp {
     pub async fn serve_lines<R, W>(
         &self,
         principal: Principal,
+        offer: ToolSets,
         mut input: R,
         output: W,
     ) -> std::io::Result<()>
@@ -57,6 +58,7 @@ impl Mcp {
         let pipe = Arc::new(Pipe {
             mcp: self.clone(),
             principal,
+            address: format!("/mcp/x/{offer}"),
             words,
             session: Mutex::default(),
             calls: Mutex::default(),
@@ -77,6 +79,8 @@ impl Mcp {
 struct Pipe {
     mcp: Mcp,
     principal: Principal,
+    /// Which says what is offered.
+    address: String,
     words: mpsc::Sender<Bytes>,
     /// Id and revision of the session, once `initialize` has begun one.
     session: Mutex<Option<(HeaderValue, HeaderValue)>>,
@@ -176,6 +180,8 @@ impl Pipe {
     fn request(&self, method: Method, message: &Value, body: Bytes) -> Request<Bytes> {
         let mut request = Request::new(body);
         *request.method_mut() = method;
+        // Names of sets are plain words, so this always is an address.
+        *request.uri_mut() = self.address.parse().unwrap_or_default();
         let listens = request.method() == Method::GET;
         let headers = request.headers_mut();
         let json = HeaderValue::from_static("application/json");

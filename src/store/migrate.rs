@@ -82,7 +82,12 @@ CREATE TABLE token (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Version 3: the members of the fleet.
+/// Version 3: tokens that are narrowed to sets of tools. Those that were there are not.
+const TOKEN_TOOLS: &str = "
+ALTER TABLE token ADD COLUMN tools TEXT NOT NULL DEFAULT '[\"all\"]'; -- JSON
+";
+
+/// Version 4: the members of the fleet.
 const MEMBERS: &str = "
 CREATE TABLE member (
     id   TEXT PRIMARY KEY,
@@ -91,24 +96,26 @@ CREATE TABLE member (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// What brings a database from one version to the next, from none on.
+const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, TOKEN_TOOLS, MEMBERS];
+
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
 ///
 /// # Errors
 /// If the database or its copy cannot be written.
 pub fn bring_up(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let steps = match schema_version(connection)? {
-        0 => format!("{JOURNAL}{TOKENS}{MEMBERS}"),
-        1 => {
-            back_up(connection, path, 1)?;
-            format!("{TOKENS}{MEMBERS}")
-        }
-        2 => {
-            back_up(connection, path, 2)?;
-            MEMBERS.to_owned()
-        }
-        _ => return Ok(()),
+    let found = schema_version(connection)?;
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| STEPS.get(found..)) else {
+        return Ok(());
     };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if found > 0 {
+        back_up(connection, path, found)?;
+    }
+    let steps = missing.concat();
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     ))?;

@@ -6,6 +6,7 @@
 mod connection;
 mod events;
 mod everyone;
+mod feed;
 mod listen;
 mod live;
 mod modern;
@@ -16,6 +17,7 @@ mod rig;
 mod schema;
 mod sdk;
 mod sessions;
+mod sets;
 mod sse;
 mod stdio;
 mod stream;

@@ -34,7 +34,7 @@ pub use process::{Output, cpu_ticks, is_alive, living_in, rss_kib, run, signal};
 pub use program::Program;
 pub use random::Random;
 pub use root::{SmallDisk, as_root, path_text, run_as_root, unmount};
-pub use rpc::{reply, tool_request};
+pub use rpc::{reply, rpc, tool_request};
 pub use sse::{Event, Stream};
 pub use sshd::Sshd;
 pub use wait::{PATIENCE, eventually, eventually_async, poll, within};

@@ -23,7 +23,7 @@ use crate::mcp::push::Push;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::{McpSession, Nonce};
-use crate::model::Principal;
+use crate::model::{Principal, ToolSets};
 
 /// Things said that wait to be read. When it is full, those who speak wait.
 const MOST_UNREAD: usize = 64;
@@ -50,13 +50,14 @@ impl Connection {
     pub fn open(
         front: &Arc<Front>,
         principal: Arc<Principal>,
+        offer: ToolSets,
         nonce: Nonce,
         form: Form,
     ) -> (Self, impl Stream<Item = Bytes> + Send + 'static + use<>) {
         let (out, said) = mpsc::channel(MOST_UNREAD);
         let gone = front.closing.child_token();
-        let session =
-            McpSession { revision: Revision::V2024_11_05, patience: Patience::default(), nonce };
+        let (revision, patience) = (Revision::V2024_11_05, Patience::default());
+        let session = McpSession { revision, patience, offer, nonce };
         let connection = Self {
             front: Arc::clone(front),
             principal,
@@ -122,16 +123,21 @@ impl Connection {
     async fn modern(&self, message: Message, revision: Revision) -> Result<(), Refusal> {
         let mut session = self.session();
         session.patience = Patience::of_client(message.client_name());
-        if !revision.is_modern() || message.method() != "subscriptions/listen" {
+        let listens = message.method() == "subscriptions/listen";
+        if !revision.is_modern() || !(listens || self.front.feeds(&message)) {
             return self.begin(message, revision, session);
         }
         let permit = self.permit()?;
         let headers = HeaderMap::new();
-        let notices = self.front.listening(&self.caller(&headers), &message, self.form).await?;
+        let caller = self.caller(&headers);
+        let notices = match listens {
+            true => self.front.listening(&caller, &message, self.form).await?.boxed(),
+            false => self.front.feeding(&caller, &message, self.form).await?.boxed(),
+        };
         let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
         let cancelled = entry.as_ref().map(|entry| entry.cancel.token.clone());
         let until = cancelled.unwrap_or_default();
-        self.forward(notices.boxed(), until, (permit, entry));
+        self.forward(notices, until, (permit, entry));
         Ok(())
     }
 
@@ -245,7 +251,8 @@ impl Connection {
     }
 
     fn caller<'a>(&self, headers: &'a HeaderMap) -> Caller<'a> {
-        Caller { principal: Arc::clone(&self.principal), headers }
+        let offer = self.session().offer;
+        Caller { principal: Arc::clone(&self.principal), headers, offer }
     }
 }
 

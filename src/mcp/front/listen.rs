@@ -78,10 +78,7 @@ impl Front {
         accept: Accept,
         message: &Message,
     ) -> Result<Response<McpBody>, Refusal> {
-        if !accept.stream {
-            let problem = "this answer is text/event-stream";
-            return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
-        }
+        require_stream(accept)?;
         Ok(stream_response(self.listening(caller, message, Form::Plain).await?))
     }
 
@@ -275,22 +272,13 @@ impl Listening {
         }
     }
 
-    fn notify(&self, out: &mut Vec<u8>, method: &str, mut params: Value) {
-        params["_meta"][SUBSCRIPTION] = self.id.clone();
-        let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-        frames::push_message(out, self.form, message.to_string().as_bytes());
+    fn notify(&self, out: &mut Vec<u8>, method: &str, params: Value) {
+        push_notice(out, self.form, &self.id, method, params);
     }
 
     /// The result: the stream ends as it should, and can be opened again.
     fn complete(&mut self, out: &mut Vec<u8>) {
-        let server = json!({ "name": "fleetd", "version": self.deps.identity.version });
-        let meta = json!({
-            SUBSCRIPTION: self.id,
-            "io.modelcontextprotocol/serverInfo": server,
-        });
-        let result = json!({ "resultType": "complete", "_meta": meta });
-        let reply = json!({ "jsonrpc": "2.0", "id": self.id, "result": result });
-        frames::push_message(out, self.form, reply.to_string().as_bytes());
+        push_completion(out, self.form, &self.id, self.deps.identity.version);
         self.over = true;
     }
 
@@ -298,6 +286,38 @@ impl Listening {
         tracing::warn!(%error, "a listening stream ends; its reader can listen again");
         self.complete(out);
     }
+}
+
+/// # Errors
+/// 406 for a client that takes no stream.
+pub(super) fn require_stream(accept: Accept) -> Result<(), Refusal> {
+    if accept.stream {
+        return Ok(());
+    }
+    let problem = "this answer is text/event-stream";
+    Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem))
+}
+
+/// Appends a notification on the stream that request `id` opened.
+pub(super) fn push_notice(
+    out: &mut Vec<u8>,
+    form: Form,
+    id: &Value,
+    method: &str,
+    mut params: Value,
+) {
+    params["_meta"][SUBSCRIPTION] = id.clone();
+    let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
+    frames::push_message(out, form, message.to_string().as_bytes());
+}
+
+/// Appends the result that ends the stream of request `id`.
+pub(super) fn push_completion(out: &mut Vec<u8>, form: Form, id: &Value, version: &str) {
+    let server = json!({ "name": "fleetd", "version": version });
+    let meta = json!({ SUBSCRIPTION: id, "io.modelcontextprotocol/serverInfo": server });
+    let result = json!({ "resultType": "complete", "_meta": meta });
+    let reply = json!({ "jsonrpc": "2.0", "id": id, "result": result });
+    frames::push_message(out, form, reply.to_string().as_bytes());
 }
 
 /// The next change of a guest's list.

@@ -65,10 +65,12 @@ impl Front {
         }
         let permit = self.permit(&self.streams)?;
         let principal = &caller.principal;
-        let minted = self.key.mint(&principal.id, Revision::V2024_11_05, Patience::default());
+        let (revision, patience) = (Revision::V2024_11_05, Patience::default());
+        let minted = self.key.mint(&principal.id, revision, patience, caller.offer);
         let (session, id) = minted.map_err(unavailable)?;
+        let principal = Arc::clone(principal);
         let (connection, said) =
-            Connection::open(self, Arc::clone(principal), session.nonce, Form::Plain);
+            Connection::open(self, principal, session.offer, session.nonce, Form::Plain);
         let connection = Arc::new(connection);
         self.connections.lock().insert(session.nonce, Arc::downgrade(&connection));
         let open = Open {

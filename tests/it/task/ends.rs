@@ -145,6 +145,7 @@ async fn a_foreign_task_looks_like_an_absent_one() {
         id: name.into(),
         projects: vec![Project::parse(name).unwrap()],
         scopes: vec![Scope::Read, Scope::Run],
+        ..Principal::owner()
     };
     let mut spec = sh("echo secret");
     spec.project = blue;
