@@ -15,6 +15,7 @@ mod output;
 mod plan;
 mod process;
 mod recover;
+mod remote;
 mod roster;
 mod rundir;
 mod spec;
@@ -24,6 +25,7 @@ mod sweep;
 mod tasks;
 mod watch;
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,7 +38,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp};
+use crate::model::{
+    ErrorCode, MemberId, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp,
+};
 use crate::store::StoreError;
 
 pub use members::MemberReport;
@@ -45,6 +49,7 @@ pub use spec::{CommandSpec, Program, Stdin};
 pub use supervisor::supervise;
 
 use live::Book;
+use remote::Place;
 use rundir::RunDir;
 use watch::Growth;
 
@@ -135,6 +140,8 @@ struct Inner {
     umask: AtomicU32,
     /// Never held across an await, nor while a file is touched.
     book: Mutex<Book>,
+    /// What the runs on each remote member share. Never held across an await.
+    places: Mutex<HashMap<MemberId, Arc<Place>>>,
     growth: OnceLock<Option<Arc<Growth>>>,
     since: Timestamp,
     tracker: TaskTracker,
@@ -154,6 +161,7 @@ impl Fleet {
             settings: Mutex::new(options.tasks),
             umask: AtomicU32::new(USUAL_UMASK),
             book: Mutex::default(),
+            places: Mutex::default(),
             growth: OnceLock::new(),
             since: Timestamp::now(),
             tracker: TaskTracker::new(),
@@ -188,7 +196,11 @@ impl Fleet {
         principal: &Principal,
         spec: CommandSpec,
     ) -> Result<Task, FleetError> {
+        let member = self.0.roster.resolve(principal, spec.member.as_deref(), None)?;
         admit::check(&spec)?;
+        if member.member().id != MemberId::LOCAL {
+            remote::check(&spec)?;
+        }
         if !principal.sees(&spec.project) {
             let problem = String::from("is not one of yours");
             return Err(FleetError::Invalid { argument: "project", problem });
@@ -196,7 +208,7 @@ impl Fleet {
         if self.0.closing.is_cancelled() {
             return Err(StoreError::Closed.into());
         }
-        let taken = Arc::clone(&self.0).take(Arc::clone(&principal.id), spec);
+        let taken = Arc::clone(&self.0).take(Arc::clone(&principal.id), member, spec);
         self.0.tracker.spawn(taken).await.map_err(|_| StoreError::Closed)?
     }
 
@@ -368,6 +380,31 @@ impl Inner {
 
     fn settings(&self) -> config::Tasks {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many commands run at once on a member: its own setting, or everybody's.
+    fn concurrency(&self, member: MemberId) -> usize {
+        let own = self.roster.get(member).ok().and_then(|handle| handle.member().concurrency);
+        own.map_or_else(|| self.settings().concurrency, |own| own.max(1) as usize)
+    }
+
+    fn places(&self) -> MutexGuard<'_, HashMap<MemberId, Arc<Place>>> {
+        // Changed by whole steps only; a panic elsewhere cannot tear it.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the runs on a remote member share; `None` is this machine.
+    fn place(&self, member: MemberId) -> Result<Option<Arc<Place>>, FleetError> {
+        if member == MemberId::LOCAL {
+            return Ok(None);
+        }
+        let handle = self.roster.get(member)?;
+        let mut places = self.places();
+        let place = places.entry(member).or_insert_with(|| Place::new(Arc::clone(&handle)));
+        if !Arc::ptr_eq(&place.handle, &handle) {
+            *place = Place::new(handle);
+        }
+        Ok(Some(Arc::clone(place)))
     }
 
     fn umask(&self) -> u32 {

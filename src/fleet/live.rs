@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use super::remote::Place;
 use super::rundir::RunDir;
 use super::watch::Supervisor;
-use crate::model::{Project, TaskId};
+use crate::model::{MemberId, Project, TaskId};
 
 /// How far a task has come, for those who wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,8 @@ pub enum Phase {
 pub struct Live {
     pub id: TaskId,
     pub project: Project,
+    /// The remote member it runs on; `None` is this machine.
+    pub place: Option<Arc<Place>>,
     /// Its standard input comes piece by piece.
     pub open_stdin: bool,
     pub phase: watch::Sender<Phase>,
@@ -28,6 +31,8 @@ pub struct Live {
     pub changed: watch::Sender<()>,
     /// Held while input is appended or moves on to the next run.
     pub input: tokio::sync::Mutex<()>,
+    /// Something about its directory is news for whoever drives it remotely.
+    news: Notify,
     run: Mutex<Run>,
 }
 
@@ -36,39 +41,58 @@ struct Run {
     supervisor: Option<Arc<Supervisor>>,
 }
 
-/// All tasks that have not ended, and the queue of the one member there is.
-/// A place or a place in the queue is taken before the task is durable, so the
-/// bounds hold however many arrive at once.
+/// All tasks that have not ended, and the queue of each member. A place or a
+/// place in the queue is taken before the task is durable, so the bounds hold
+/// however many arrive at once.
 #[derive(Default)]
 pub struct Book {
     live: HashMap<TaskId, Arc<Live>>,
+    queues: HashMap<MemberId, Queue>,
+    last_order: u64,
+}
+
+/// One member's work.
+#[derive(Default)]
+struct Queue {
     /// By order of arrival.
-    queue: BTreeMap<u64, Arc<Live>>,
+    next: BTreeMap<u64, Arc<Live>>,
     running: usize,
     /// Places in the queue, those included whose tasks are not durable yet.
     waiting: usize,
-    last_order: u64,
 }
 
 /// What a new task gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Turn {
     Run,
     /// From 1.
     Queue(usize),
 }
 
 impl Live {
-    pub fn new(id: TaskId, project: Project, open_stdin: bool, dir: RunDir) -> Arc<Self> {
+    pub fn new(
+        id: TaskId,
+        project: Project,
+        place: Option<Arc<Place>>,
+        open_stdin: bool,
+        dir: RunDir,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             project,
+            place,
             open_stdin,
             phase: watch::Sender::new(Phase::Waiting),
             changed: watch::Sender::new(()),
             input: tokio::sync::Mutex::default(),
+            news: Notify::new(),
             run: Mutex::new(Run { dir, supervisor: None }),
         })
+    }
+
+    /// The member whose queue it is in.
+    pub fn member(&self) -> MemberId {
+        self.place.as_ref().map_or(MemberId::LOCAL, |place| place.handle.member().id)
     }
 
     pub fn dir(&self) -> RunDir {
@@ -84,11 +108,17 @@ impl Live {
         self.run().supervisor = Some(Arc::clone(supervisor));
     }
 
-    /// Makes the supervisor look at the run directory now.
+    /// Makes whoever sees to the run look at its directory now.
     pub fn poke(&self) {
+        self.news.notify_one();
         if let Some(supervisor) = &self.run().supervisor {
             supervisor.poke();
         }
+    }
+
+    /// Waits until [`Self::poke`] was called since the last time.
+    pub async fn poked(&self) {
+        self.news.notified().await;
     }
 
     pub fn reach(&self, phase: Phase) {
@@ -103,46 +133,48 @@ impl Live {
 }
 
 impl Book {
-    /// Takes a place, and a number in the order of arrival.
+    /// Takes a place on `member`, and a number in the order of arrival.
     ///
     /// # Errors
     /// With the number of tasks that wait, if no more may.
     pub fn take(
         &mut self,
+        member: MemberId,
         concurrency: usize,
         most: usize,
         now_us: u64,
-    ) -> Result<(Place, u64), usize> {
-        let place = if self.running < concurrency && self.waiting == 0 {
-            self.running += 1;
-            Place::Run
-        } else if self.waiting < most {
-            self.waiting += 1;
-            Place::Queue(self.waiting)
+    ) -> Result<(Turn, u64), usize> {
+        let queue = self.queues.entry(member).or_default();
+        let place = if queue.running < concurrency && queue.waiting == 0 {
+            queue.running += 1;
+            Turn::Run
+        } else if queue.waiting < most {
+            queue.waiting += 1;
+            Turn::Queue(queue.waiting)
         } else {
-            return Err(self.waiting);
+            return Err(queue.waiting);
         };
         self.last_order = now_us.max(self.last_order + 1);
         Ok((place, self.last_order))
     }
 
     /// Gives back what [`Self::take`] gave.
-    pub fn give_back(&mut self, place: Place) {
-        match place {
-            Place::Run => self.running -= 1,
-            Place::Queue(_) => self.waiting -= 1,
-        }
+    pub fn give_back(&mut self, member: MemberId, place: Turn) {
+        self.change(member, |queue| match place {
+            Turn::Run => queue.running -= 1,
+            Turn::Queue(_) => queue.waiting -= 1,
+        });
     }
 
     /// Takes a place for a task that was found running.
     pub fn adopt(&mut self, live: &Arc<Live>) {
-        self.running += 1;
+        self.change(live.member(), |queue| queue.running += 1);
         self.insert(live);
     }
 
-    /// Puts a task that was found waiting into the queue.
+    /// Puts a task that was found waiting into its queue.
     pub fn requeue(&mut self, order: u64, live: &Arc<Live>) {
-        self.waiting += 1;
+        self.change(live.member(), |queue| queue.waiting += 1);
         self.last_order = self.last_order.max(order);
         self.insert(live);
         self.enqueue(order, live);
@@ -153,33 +185,44 @@ impl Book {
     }
 
     pub fn enqueue(&mut self, order: u64, live: &Arc<Live>) {
-        self.queue.insert(order, Arc::clone(live));
+        self.change(live.member(), |queue| {
+            queue.next.insert(order, Arc::clone(live));
+        });
     }
 
-    /// The next task whose turn it is; it has a place then.
-    pub fn next(&mut self, concurrency: usize) -> Option<Arc<Live>> {
-        if self.running >= concurrency {
+    /// The next task of `member` whose turn it is; it has a place then.
+    pub fn next(&mut self, member: MemberId, concurrency: usize) -> Option<Arc<Live>> {
+        let queue = self.queues.get_mut(&member)?;
+        if queue.running >= concurrency {
             return None;
         }
-        let (_, live) = self.queue.pop_first()?;
-        self.waiting -= 1;
-        self.running += 1;
+        let (_, live) = queue.next.pop_first()?;
+        queue.waiting -= 1;
+        queue.running += 1;
         Some(live)
+    }
+
+    /// Members on which somebody waits.
+    pub fn wanted(&self) -> Vec<MemberId> {
+        let waits = self.queues.iter().filter(|(_, queue)| !queue.next.is_empty());
+        waits.map(|(member, _)| *member).collect()
     }
 
     /// Forgets a task that ended in the queue. One that just left it has a
     /// place, which its own loop gives back.
     pub fn cancel_queued(&mut self, id: TaskId) {
-        let before = self.queue.len();
-        self.queue.retain(|_, live| live.id != id);
-        self.waiting -= before - self.queue.len();
-        self.live.remove(&id);
+        let Some(live) = self.live.remove(&id) else { return };
+        self.change(live.member(), |queue| {
+            let before = queue.next.len();
+            queue.next.retain(|_, live| live.id != id);
+            queue.waiting -= before - queue.next.len();
+        });
     }
 
     /// Forgets a task that ended, and frees its place.
-    pub fn leave(&mut self, id: TaskId) {
-        self.live.remove(&id);
-        self.running -= 1;
+    pub fn leave(&mut self, live: &Live) {
+        self.live.remove(&live.id);
+        self.change(live.member(), |queue| queue.running -= 1);
     }
 
     pub fn get(&self, id: TaskId) -> Option<Arc<Live>> {
@@ -190,12 +233,22 @@ impl Book {
         self.live.len()
     }
 
-    pub fn running(&self) -> usize {
-        self.running
+    /// Tasks that run on `member`, and tasks that wait for it.
+    pub fn busy(&self, member: MemberId) -> (usize, usize) {
+        self.queues.get(&member).map_or((0, 0), |queue| (queue.running, queue.waiting))
     }
 
-    pub fn queued(&self) -> usize {
-        self.waiting
+    /// Tasks that run, wherever that is.
+    pub fn running(&self) -> usize {
+        self.queues.values().map(|queue| queue.running).sum()
+    }
+
+    fn change(&mut self, member: MemberId, change: impl FnOnce(&mut Queue)) {
+        let queue = self.queues.entry(member).or_default();
+        change(queue);
+        if queue.running == 0 && queue.waiting == 0 {
+            self.queues.remove(&member);
+        }
     }
 }
 
@@ -203,36 +256,41 @@ impl Book {
 mod tests {
     use super::*;
 
+    const HERE: MemberId = MemberId::LOCAL;
+
     fn live() -> Arc<Live> {
         let dir = RunDir::new(std::path::PathBuf::from("/nowhere"));
-        Live::new(TaskId::random(), Project::default_project(), false, dir)
+        Live::new(TaskId::random(), Project::default_project(), None, false, dir)
     }
 
     #[test]
     fn the_first_to_come_is_the_first_to_run() {
         let mut book = Book::default();
-        assert_eq!(book.take(1, 2, 10), Ok((Place::Run, 10)));
+        assert_eq!(book.take(HERE, 1, 2, 10), Ok((Turn::Run, 10)));
         let (first, second) = (live(), live());
         for (position, task) in [(1, &first), (2, &second)] {
             // A clock that stands still does not disturb the order.
-            let (place, order) = book.take(1, 2, 10).unwrap();
-            assert_eq!(place, Place::Queue(position));
+            let (place, order) = book.take(HERE, 1, 2, 10).unwrap();
+            assert_eq!(place, Turn::Queue(position));
             book.enqueue(order, task);
         }
-        assert_eq!(book.take(1, 2, 10), Err(2));
-        assert!(book.next(1).is_none());
-        book.give_back(Place::Run);
-        assert_eq!(book.next(1).map(|task| task.id), Some(first.id));
+        assert_eq!(book.take(HERE, 1, 2, 10), Err(2));
+        assert!(book.next(HERE, 1).is_none());
+        book.give_back(HERE, Turn::Run);
+        assert_eq!(book.next(HERE, 1).map(|task| task.id), Some(first.id));
         book.cancel_queued(second.id);
-        assert_eq!((book.running(), book.queued()), (1, 0));
+        assert_eq!(book.busy(HERE), (1, 0));
+        let there = "0190a5d2-7d6c-7c2e-9d4a-0123456789ab".parse().unwrap();
+        assert!(matches!(book.take(there, 1, 0, 1), Ok((Turn::Run, _))), "members are apart");
+        assert_eq!(book.running(), 2);
     }
 
     #[test]
     fn nobody_overtakes_the_queue() {
         let mut book = Book::default();
-        book.take(1, 9, 1).unwrap();
-        book.take(1, 9, 2).unwrap();
-        book.give_back(Place::Run);
-        assert!(matches!(book.take(1, 9, 3), Ok((Place::Queue(2), _))));
+        book.take(HERE, 1, 9, 1).unwrap();
+        book.take(HERE, 1, 9, 2).unwrap();
+        book.give_back(HERE, Turn::Run);
+        assert!(matches!(book.take(HERE, 1, 9, 3), Ok((Turn::Queue(2), _))));
     }
 }

@@ -2,8 +2,8 @@
 
 use sysinfo::System;
 
-use super::{Fleet, FleetError, Inner};
-use crate::model::Timestamp;
+use super::{Fleet, Inner};
+use crate::model::{MemberId, Timestamp};
 
 /// How busy a member is.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,18 +21,6 @@ pub struct MemberReport {
 
 /// The built-in member's id and name.
 pub const LOCAL: &str = "local";
-
-/// The member a caller means.
-///
-/// # Errors
-/// [`FleetError::NoMember`].
-pub fn resolve(asked: Option<&str>) -> Result<&'static str, FleetError> {
-    match asked {
-        None => Ok(LOCAL),
-        Some(name) if name.eq_ignore_ascii_case(LOCAL) => Ok(LOCAL),
-        Some(name) => Err(FleetError::NoMember(name.chars().take(64).collect())),
-    }
-}
 
 impl Fleet {
     /// File descriptors that the running tasks need: a supervisor and two files each.
@@ -55,8 +43,8 @@ impl Inner {
             name: LOCAL.to_owned(),
             online: true,
             since: self.since,
-            running: book.running(),
-            queued: book.queued(),
+            running: book.busy(MemberId::LOCAL).0,
+            queued: book.busy(MemberId::LOCAL).1,
             load_1m: System::load_average().ok().map(|load| load.one),
             memory_used: memory.map(|(used, _)| used),
             memory_total: memory.map(|(_, total)| total),

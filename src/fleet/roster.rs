@@ -147,6 +147,11 @@ impl MemberHandle {
         Arc::clone(&self.row.borrow())
     }
 
+    /// The link to it as it is now; `None` if it is local.
+    pub fn link(&self) -> Option<crate::reach::Link> {
+        None
+    }
+
     /// Resolves when the member has been removed from the roster.
     pub fn gone(&self) -> CancellationToken {
         self.gone.clone()

@@ -18,6 +18,10 @@ pub enum Input {
     Began { pid: Option<u32> },
     /// Somebody wants it to end.
     StopAsked,
+    /// The link to its member was cut while it ran.
+    Away { reason: String },
+    /// The link is back, and it runs still.
+    Back,
     /// A run ended, and another follows.
     Again { next: RunId },
     /// A run ended, and it was the last.
@@ -88,6 +92,11 @@ pub fn apply(task: &Task, input: &Input, now: Timestamp) -> Result<Option<Change
             next.pid = None;
             Vec::new()
         }
+        Input::Away { reason } => {
+            let data = json!({ "reason": reason });
+            vec![link_event("task.unreachable", task, data, now)?]
+        }
+        Input::Back => vec![link_event("task.resumed", task, json!({}), now)?],
         Input::Ended(outcome) => end(&mut next, outcome, now)?,
         Input::Placed | Input::Began { .. } | Input::Again { .. } => return Ok(None),
     };
@@ -107,6 +116,20 @@ fn begin(task: &mut Task, pid: Option<u32>, now: Timestamp) -> Result<NewEvent, 
     });
     let run = task.run.map(|run| run.to_string()).unwrap_or_default();
     event("task.started", task, data, format!("{run}.started"), now)
+}
+
+/// Tells of the link to the member; the task itself goes on as it is.
+fn link_event(
+    topic: &str,
+    task: &Task,
+    mut data: Value,
+    now: Timestamp,
+) -> Result<NewEvent, EventError> {
+    data["task_id"] = json!(task.id);
+    data["run_id"] = json!(task.run);
+    data["member"] = json!(task.member);
+    let run = task.run.map(|run| run.to_string()).unwrap_or_default();
+    event(topic, task, data, format!("{run}.{topic}.{}", now.millis()), now)
 }
 
 fn cancel_unstarted(task: &mut Task, now: Timestamp) -> Result<NewEvent, EventError> {

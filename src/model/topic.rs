@@ -142,6 +142,25 @@ pub const TOPICS: &[TopicSpec] = &[
         signal: true,
     },
     fact(
+        "task.unreachable",
+        "task/<id>",
+        Severity::Warning,
+        "the link to the member was cut while the command ran; it goes on, and is looked for",
+        &[
+            ("task_id", "the task"),
+            ("run_id", "the run"),
+            ("member", "where it runs"),
+            ("reason", "what became of the link"),
+        ],
+    ),
+    fact(
+        "task.resumed",
+        "task/<id>",
+        Severity::Info,
+        "the member is back, and the command still runs",
+        &[("task_id", "the task"), ("run_id", "the run"), ("member", "where it runs")],
+    ),
+    fact(
         "task.completed",
         "task/<id>",
         Severity::Info,
