@@ -5,6 +5,7 @@ mod flood;
 mod recovery;
 mod rig;
 mod scarce;
+mod stall;
 mod stops;
 mod streams;
 pub mod whole;

@@ -112,6 +112,7 @@ fn plan(line: &str) -> Plan {
         umask: 0o022,
         retries: 0,
         restart: None,
+        stall: None,
     }
 }
 
