@@ -136,12 +136,14 @@ impl Stall {
         self.looked = now;
         let Some(Reading { sample, declared }) = reading else { return Turn::Same };
         let lives = self.is_life(&sample, gap);
+        // The first look at a transcript says nothing of the time before.
+        let compared = self.seen.transcript.is_some() || sample.transcript.is_none();
         self.seen = sample;
         if lives {
             self.silent = Duration::ZERO;
             return if std::mem::take(&mut self.stalled) { Turn::Resumed } else { Turn::Same };
         }
-        if gap <= self.every * 2 + SLACK {
+        if compared && gap <= self.every * 2 + SLACK {
             self.silent += gap;
         }
         if self.stalled || self.silent < self.allowed(declared) {
@@ -251,6 +253,14 @@ mod tests {
         assert!(turns.iter().all(|turn| *turn == Turn::Same));
         let unknown = || Some(Reading::default());
         assert_eq!(watch(&mut stall, 5, |_| unknown()).await[4], Turn::Stalled(AFTER));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_look_at_a_transcript_says_nothing() {
+        let seen = Sample { bytes: Some(0), transcript: None, cpu: Some(Duration::ZERO) };
+        let mut stall = Stall::new(AFTER, seen, Instant::now());
+        let turns = watch(&mut stall, 6, |_| reading(0, 9, 0)).await;
+        assert_eq!(turns[4..], [Turn::Same, Turn::Stalled(AFTER)]);
     }
 
     #[tokio::test(start_paused = true)]

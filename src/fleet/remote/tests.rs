@@ -235,6 +235,39 @@ fn a_follower_tells_at_once_and_ends_with_the_run() {
 }
 
 #[test]
+fn cpu_use_is_seen_and_silence_is_none() {
+    everywhere(|member| {
+        let used = |run: &str| match first(&member.ask(Script::Usage, &[run], b""), run) {
+            Word::Used { millis } => millis,
+            word => panic!("{word:?}"),
+        };
+        let (idle, busy) = (new_run(), new_run());
+        member.begin(&idle, "exec sleep 30", "none");
+        member.begin(&busy, "sh -c 'while :; do :; done'", "none");
+        let begun = Instant::now();
+        while used(&busy) < 100 {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{}: {}",
+                member.shell[0],
+                used(&busy)
+            );
+        }
+        assert!(used(&idle) < 100, "{}", member.shell[0]);
+        assert!(member.ask(Script::Usage, &[&new_run()], b"").stdout.is_empty());
+        for run in [idle, busy] {
+            member.ask(Script::Stop, &[&run, "1", "stalled"], b"");
+            let end = loop {
+                if let Word::End(end) = member.state(&run, "look") {
+                    break end;
+                }
+            };
+            assert_eq!(end.cause, Some(Cause::Stalled), "{}", member.shell[0]);
+        }
+    });
+}
+
+#[test]
 fn a_stop_reaches_those_who_ignore_it_and_those_who_left() {
     everywhere(|member| {
         let run = new_run();

@@ -200,8 +200,7 @@ fn a_transcript_that_grows_is_life_and_a_declared_tool_call_has_its_time() {
     std::fs::set_permissions(&program, mode).unwrap();
     let mut events = signals(&daemon);
     let id = start(&daemon, &format!("./claude -p --session-id {session}"));
-    let two = Duration::from_secs(3);
-    grow(&transcript, r#"{"type":"assistant"}"#, two);
+    grow(&transcript, r#"{"type":"assistant"}"#, Duration::from_secs(3));
     let call = json!({"type": "assistant", "message": {"content": [{"type": "tool_use", "id": "t",
         "name": "Bash", "input": {"command": "make", "timeout": 120_000}}]}});
     grow(&transcript, &call.to_string(), Duration::ZERO);
