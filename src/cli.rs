@@ -18,6 +18,7 @@ mod gather;
 mod launch;
 mod logs;
 mod mcp;
+mod member;
 mod output;
 mod place;
 mod publish;
@@ -102,6 +103,7 @@ enum Command {
     Logs(logs::Logs),
     Run(run::Run),
     Tasks(task::Tasks),
+    Members(member::Members),
     Events(event::Events),
     Publish(publish::Publish),
     Mcp(bridge::Bridge),
@@ -122,6 +124,7 @@ impl Command {
             Self::Logs(command) => command.handle(cx).await,
             Self::Run(command) => command.handle(cx).await,
             Self::Tasks(command) => command.handle(cx).await,
+            Self::Members(command) => command.handle(cx).await,
             Self::Events(command) => command.handle(cx).await,
             Self::Publish(command) => command.handle(cx).await,
             Self::Mcp(command) => command.handle(cx).await,
@@ -217,6 +220,14 @@ mod tests {
             "tasks stop 1d0c1f5e-6d34-4c0e-8a4e-9a3c0d1c8f11",
             "tasks show 1d0c1f5e-6d34-4c0e-8a4e-9a3c0d1c8f11",
             "tasks output 1d0c1f5e-6d34-4c0e-8a4e-9a3c0d1c8f11 --follow --stderr",
+            "members add web-1 --host h --port 22 --user u --key f --work-folder /w --accept-new --json",
+            "members add here --local --work-folder /w",
+            "members list --json --tag gpu",
+            "members show web-1",
+            "members update web-1 --rename web-2 --all-projects",
+            "members rm web-1 --force",
+            "members trust web-1 --fingerprint SHA256:x",
+            "members setup-key web-1 --json",
             "events",
             "events --since 0 --json",
             "events --since 0000002a:7 --follow --types task.*,custom.>",

@@ -22,6 +22,7 @@ pub struct Config {
     pub server: Server,
     pub journal: Journal,
     pub tasks: Tasks,
+    pub members: Members,
     pub mcp: Mcp,
     pub log: Log,
 }
@@ -87,6 +88,18 @@ pub enum StallAction {
     Stop,
 }
 
+/// Machines that are reached by SSH.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Members {
+    /// Seconds of silence after which a member is asked for a sign of life.
+    pub keepalive_s: u64,
+    /// Seconds of silence after which it is offline.
+    pub offline_after_s: u64,
+    /// Seconds that connecting may take, jump hosts included.
+    pub connect_timeout_s: u64,
+}
+
 /// The Model Context Protocol.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -148,6 +161,12 @@ impl Default for Tasks {
             stall_after_s: 150,
             stall_action: StallAction::Tell,
         }
+    }
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self { keepalive_s: 5, offline_after_s: 15, connect_timeout_s: 10 }
     }
 }
 

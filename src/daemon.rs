@@ -14,6 +14,7 @@ mod journal;
 mod keep;
 mod lock;
 mod log;
+mod outfit;
 mod place;
 mod process;
 mod reload;
@@ -31,7 +32,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config::{self, Config, Paths};
-use crate::fleet::{Fleet, FleetOptions};
+use crate::fleet::Fleet;
 use crate::http::{Http, HttpOptions, Services};
 use crate::mcp::{Identity, Mcp};
 use crate::model::Timestamp;
@@ -174,12 +175,7 @@ impl Daemon {
         let (tcp, port) = keep::listen(paths, config.server.port).await?;
         let unix = keep::listen_unix(paths)?;
         let url = format!("http://127.0.0.1:{port}");
-        let options = FleetOptions {
-            runs: paths.runs(),
-            supervisor: std::env::current_exe().map_err(DaemonError::Runtime)?,
-            tasks: config.tasks.clone(),
-        };
-        let fleet = Fleet::new(options, bus.clone());
+        let fleet = Fleet::new(outfit::fleet(paths, &config)?, bus.clone());
         fleet.set_command_umask(claim.found_umask);
         let recovery = fleet.recover().await?;
         journal::announce(&bus, &instance, &report, recovery).await?;

@@ -39,13 +39,15 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{
-    ErrorCode, MemberId, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp,
-};
+use crate::model::{ErrorCode, MemberId, OutputStream, Principal, RunId, Task, TaskId, TaskState};
 use crate::store::StoreError;
 
 pub use members::MemberReport;
-pub use roster::{MemberHandle, Roster, RosterError};
+pub use output::OutputPage;
+pub use roster::{
+    MemberChange, MemberHandle, Permissions, PermissionsSpec, Role, Roster, RosterError,
+    RosterOptions, Settled, Standing,
+};
 pub use spec::{CommandSpec, Program, Stdin};
 pub use supervisor::supervise;
 
@@ -95,13 +97,14 @@ impl FleetError {
 }
 
 /// What the fleet is built from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FleetOptions {
     /// Where run directories are made; exists, ours alone.
     pub runs: PathBuf,
     /// The program whose `--supervise RUNDIR` supervises a run: fleetd itself.
     pub supervisor: PathBuf,
     pub tasks: config::Tasks,
+    pub roster: RosterOptions,
 }
 
 /// What became of the tasks that were open when the last daemon ended.
@@ -110,22 +113,6 @@ pub struct Recovery {
     pub adopted: u64,
     pub settled: u64,
     pub unknown: u64,
-}
-
-/// A part of a stream's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputPage {
-    /// Whose bytes these are; the next run of a task begins at 0 again.
-    pub run: RunId,
-    pub bytes: Bytes,
-    /// Position of the first byte in the stream.
-    pub offset: u64,
-    /// Bytes the command wrote so far that are kept.
-    pub kept: u64,
-    /// Bytes dropped because of the cap.
-    pub cut: u64,
-    /// The task has ended: no more will come.
-    pub ended: bool,
 }
 
 /// The fleet; clones share it.
@@ -144,7 +131,6 @@ struct Inner {
     /// What the runs on each remote member share. Never held across an await.
     places: Mutex<HashMap<MemberId, Arc<Place>>>,
     growth: OnceLock<Option<Arc<Growth>>>,
-    since: Timestamp,
     tracker: TaskTracker,
     closing: CancellationToken,
 }
@@ -155,7 +141,7 @@ const USUAL_UMASK: u32 = 0o022;
 impl Fleet {
     pub fn new(options: FleetOptions, bus: Bus) -> Self {
         Self(Arc::new(Inner {
-            roster: Roster::new(bus.clone()),
+            roster: Roster::new(options.roster, bus.clone()),
             bus,
             runs: options.runs,
             supervisor: options.supervisor,
@@ -164,7 +150,6 @@ impl Fleet {
             book: Mutex::default(),
             places: Mutex::default(),
             growth: OnceLock::new(),
-            since: Timestamp::now(),
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
         }))
@@ -199,9 +184,7 @@ impl Fleet {
     ) -> Result<Task, FleetError> {
         let member = self.0.roster.resolve(principal, spec.member.as_deref(), None)?;
         admit::check(&spec)?;
-        if member.member().id != MemberId::LOCAL {
-            remote::check(&spec)?;
-        }
+        remote::check(&member, &spec)?;
         if !principal.sees(&spec.project) {
             let problem = String::from("is not one of yours");
             return Err(FleetError::Invalid { argument: "project", problem });
@@ -343,9 +326,12 @@ impl Fleet {
         &self.0.roster
     }
 
-    /// Members and how busy they are.
-    pub async fn members(&self) -> Vec<MemberReport> {
-        vec![self.0.report()]
+    /// Members that `principal` may see, and how busy they are.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn members(&self, principal: &Principal) -> Result<Vec<MemberReport>, FleetError> {
+        self.0.report(principal).await
     }
 
     /// Tasks that are running or waiting.
@@ -381,31 +367,6 @@ impl Inner {
 
     fn settings(&self) -> config::Tasks {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// How many commands run at once on a member: its own setting, or everybody's.
-    fn concurrency(&self, member: MemberId) -> usize {
-        let own = self.roster.get(member).ok().and_then(|handle| handle.member().concurrency);
-        own.map_or_else(|| self.settings().concurrency, |own| own.max(1) as usize)
-    }
-
-    fn places(&self) -> MutexGuard<'_, HashMap<MemberId, Arc<Place>>> {
-        // Changed by whole steps only; a panic elsewhere cannot tear it.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the runs on a remote member share; `None` is this machine.
-    fn place(&self, member: MemberId) -> Result<Option<Arc<Place>>, FleetError> {
-        if member == MemberId::LOCAL {
-            return Ok(None);
-        }
-        let handle = self.roster.get(member)?;
-        let mut places = self.places();
-        let place = places.entry(member).or_insert_with(|| Place::new(Arc::clone(&handle)));
-        if !Arc::ptr_eq(&place.handle, &handle) {
-            *place = Place::new(handle);
-        }
-        Ok(Some(Arc::clone(place)))
     }
 
     fn umask(&self) -> u32 {

@@ -11,9 +11,9 @@ use tokio_util::task::TaskTracker;
 
 use super::lock::Lock;
 use super::signals::Signals;
-use super::{Claim, DaemonError, Logging, journal, keep, place, process};
+use super::{Claim, DaemonError, Logging, journal, keep, outfit, place, process};
 use crate::config::{self, Config, Paths};
-use crate::fleet::{Fleet, FleetOptions};
+use crate::fleet::Fleet;
 use crate::mcp::{Identity, Mcp};
 use crate::model::{Principal, Timestamp, ToolSets};
 use crate::store::Store;
@@ -80,12 +80,7 @@ async fn live(claim: Claim, config: Config, offer: ToolSets) -> Result<ExitCode,
     let paths = &claim.paths;
     let (token, instance) = (keep::token(paths)?, keep::instance(paths)?);
     let (bus, report) = journal::open(paths, &config, &instance)?;
-    let options = FleetOptions {
-        runs: paths.runs(),
-        supervisor: std::env::current_exe().map_err(DaemonError::Runtime)?,
-        tasks: config.tasks.clone(),
-    };
-    let fleet = Fleet::new(options, bus.clone());
+    let fleet = Fleet::new(outfit::fleet(paths, &config)?, bus.clone());
     fleet.set_command_umask(claim.found_umask);
     let recovery = fleet.recover().await?;
     journal::announce(&bus, &instance, &report, recovery).await?;

@@ -82,8 +82,8 @@ pub fn plan(
             let mut env = base_environment(std::env::vars_os());
             env.extend(spec.env.clone());
             let home = env.get("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-            let folder = folder(spec.run_from.as_deref(), &home);
-            (env, folder)
+            let from = spec.run_from.as_deref().unwrap_or(&member.work_folder);
+            (env, folder(Some(from), &home))
         }
         // The login there makes the environment, and knows its home.
         MemberPlace::Remote(_) => {
@@ -148,7 +148,7 @@ pub fn next_plan(plan: &Plan) -> Plan {
     Plan { program, retries: plan.retries.saturating_sub(1), ..plan.clone() }
 }
 
-fn base_environment(
+pub fn base_environment(
     ours: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
 ) -> BTreeMap<String, String> {
     ours.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -22,7 +22,9 @@ pub enum Phase {
 pub struct Live {
     pub id: TaskId,
     pub project: Project,
-    /// The remote member it runs on; `None` is this machine.
+    /// The member whose queue it is in.
+    pub member: MemberId,
+    /// What runs there share, if it is another machine.
     pub place: Option<Arc<Place>>,
     /// Its standard input comes piece by piece.
     pub open_stdin: bool,
@@ -73,13 +75,14 @@ impl Live {
     pub fn new(
         id: TaskId,
         project: Project,
-        place: Option<Arc<Place>>,
+        (member, place): (MemberId, Option<Arc<Place>>),
         open_stdin: bool,
         dir: RunDir,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
             project,
+            member,
             place,
             open_stdin,
             phase: watch::Sender::new(Phase::Waiting),
@@ -88,11 +91,6 @@ impl Live {
             news: Notify::new(),
             run: Mutex::new(Run { dir, supervisor: None }),
         })
-    }
-
-    /// The member whose queue it is in.
-    pub fn member(&self) -> MemberId {
-        self.place.as_ref().map_or(MemberId::LOCAL, |place| place.handle.member().id)
     }
 
     pub fn dir(&self) -> RunDir {
@@ -168,13 +166,13 @@ impl Book {
 
     /// Takes a place for a task that was found running.
     pub fn adopt(&mut self, live: &Arc<Live>) {
-        self.change(live.member(), |queue| queue.running += 1);
+        self.change(live.member, |queue| queue.running += 1);
         self.insert(live);
     }
 
     /// Puts a task that was found waiting into its queue.
     pub fn requeue(&mut self, order: u64, live: &Arc<Live>) {
-        self.change(live.member(), |queue| queue.waiting += 1);
+        self.change(live.member, |queue| queue.waiting += 1);
         self.last_order = self.last_order.max(order);
         self.insert(live);
         self.enqueue(order, live);
@@ -185,7 +183,7 @@ impl Book {
     }
 
     pub fn enqueue(&mut self, order: u64, live: &Arc<Live>) {
-        self.change(live.member(), |queue| {
+        self.change(live.member, |queue| {
             queue.next.insert(order, Arc::clone(live));
         });
     }
@@ -212,7 +210,7 @@ impl Book {
     /// place, which its own loop gives back.
     pub fn cancel_queued(&mut self, id: TaskId) {
         let Some(live) = self.live.remove(&id) else { return };
-        self.change(live.member(), |queue| {
+        self.change(live.member, |queue| {
             let before = queue.next.len();
             queue.next.retain(|_, live| live.id != id);
             queue.waiting -= before - queue.next.len();
@@ -222,7 +220,7 @@ impl Book {
     /// Forgets a task that ended, and frees its place.
     pub fn leave(&mut self, live: &Live) {
         self.live.remove(&live.id);
-        self.change(live.member(), |queue| queue.running -= 1);
+        self.change(live.member, |queue| queue.running -= 1);
     }
 
     pub fn get(&self, id: TaskId) -> Option<Arc<Live>> {
@@ -231,11 +229,6 @@ impl Book {
 
     pub fn open(&self) -> usize {
         self.live.len()
-    }
-
-    /// Tasks that run on `member`, and tasks that wait for it.
-    pub fn busy(&self, member: MemberId) -> (usize, usize) {
-        self.queues.get(&member).map_or((0, 0), |queue| (queue.running, queue.waiting))
     }
 
     /// Tasks that run, wherever that is.
@@ -260,7 +253,7 @@ mod tests {
 
     fn live() -> Arc<Live> {
         let dir = RunDir::new(std::path::PathBuf::from("/nowhere"));
-        Live::new(TaskId::random(), Project::default_project(), None, false, dir)
+        Live::new(TaskId::random(), Project::default_project(), (HERE, None), false, dir)
     }
 
     #[test]
@@ -279,7 +272,7 @@ mod tests {
         book.give_back(HERE, Turn::Run);
         assert_eq!(book.next(HERE, 1).map(|task| task.id), Some(first.id));
         book.cancel_queued(second.id);
-        assert_eq!(book.busy(HERE), (1, 0));
+        assert_eq!(book.running(), 1);
         let there = "0190a5d2-7d6c-7c2e-9d4a-0123456789ab".parse().unwrap();
         assert!(matches!(book.take(there, 1, 0, 1), Ok((Turn::Run, _))), "members are apart");
         assert_eq!(book.running(), 2);

@@ -36,6 +36,7 @@
 
 mod course;
 mod feed;
+mod follow;
 mod mirror;
 mod place;
 mod preamble;
@@ -46,11 +47,11 @@ mod talk;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
-use super::Inner;
 use super::drive::{Leaving, blocking};
 use super::live::Live;
 use super::outcome::never_began;
@@ -58,18 +59,56 @@ use super::output::Frames;
 use super::plan::StdinKind;
 use super::stall::Processes;
 use super::state::Outcome;
+use super::{CommandSpec, FleetError, Inner, MemberHandle, RosterError};
+use crate::model::{MemberId, MemberPlace};
+use crate::reach::Phase;
 
 use course::{Course, Stage};
 use feed::Feed;
 use mirror::Mirror;
 
 pub use place::Place;
-pub use preamble::check;
+
+/// Refuses what cannot be begun on a member: what its shell could not pass on,
+/// and anything while it is offline, so that nobody waits for a machine that is
+/// not there. What was taken before that waits.
+///
+/// # Errors
+/// [`FleetError::Invalid`], or [`RosterError::Offline`].
+pub fn check(member: &MemberHandle, spec: &CommandSpec) -> Result<(), FleetError> {
+    let Some(link) = member.link() else { return Ok(()) };
+    preamble::check(spec)?;
+    let state = link.state().borrow().clone();
+    if state.phase == Phase::Offline {
+        let (member, reason) = (member.member().name.clone(), state.reason);
+        return Err(RosterError::Offline { member, reason }.into());
+    }
+    Ok(())
+}
 
 /// Runs whose output is kept on a member though it is here.
 const MIRRORED: usize = 64;
 
 impl Inner {
+    pub fn places(&self) -> MutexGuard<'_, HashMap<MemberId, Arc<Place>>> {
+        // Changed by whole steps only; a panic elsewhere cannot tear it.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A member, and what the runs on it share if it is another machine.
+    pub fn place(&self, member: MemberId) -> Result<(MemberId, Option<Arc<Place>>), FleetError> {
+        let handle = self.roster.get(member)?;
+        if handle.member().place == MemberPlace::Local {
+            return Ok((member, None));
+        }
+        let mut places = self.places();
+        let place = places.entry(member).or_insert_with(|| Place::new(Arc::clone(&handle)));
+        if !Arc::ptr_eq(&place.handle, &handle) {
+            *place = Place::new(handle);
+        }
+        Ok((member, Some(Arc::clone(place))))
+    }
+
     /// Sees a run on a member to its end. `adopted`: an earlier daemon began it.
     pub async fn remote(
         self: &Arc<Self>,

@@ -235,23 +235,22 @@ fn judge(stop_requested: bool, status: &Status) -> TaskState {
 }
 
 fn terminal(task: &Task, duration_ms: u64, last_lines: &[String]) -> Result<NewEvent, EventError> {
-    let (code, signal) = match task.exit {
-        Some(Exit::Code(code)) => (Some(code), None),
-        Some(Exit::Signal(signal)) => (None, Some(signal)),
-        None => (None, None),
-    };
+    let exit = task.exit.map(Exit::parts).unwrap_or_default();
     let mut data = json!({
         "task_id": task.id,
         "run_id": task.run,
         "member": task.member,
         "state": task.state,
-        "exit_code": code,
-        "signal": signal,
+        "exit_code": exit.code,
+        "signal": exit.signal,
         "duration_ms": duration_ms,
         "stdout_bytes": task.stdout_bytes,
         "stderr_bytes": task.stderr_bytes,
         "last_lines": last_lines,
     });
+    if let Some(possible) = exit.signal_possible {
+        data["signal_possible"] = Value::from(possible);
+    }
     if let Some(reason) = &task.reason {
         data["reason"] = Value::from(reason.as_str());
     }

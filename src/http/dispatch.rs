@@ -25,7 +25,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::reply::{self, Response};
 use super::routes::{self, Access, Found, Route, Target};
-use super::{Context, body, events, tasks, tokens};
+use super::{Context, body, events, members, tasks, tokens};
 use crate::mcp::McpBody;
 use crate::model::{ErrorCode, EventError, NewEvent, Project};
 use crate::store::{Published, Store, StoreError, Tx};
@@ -224,6 +224,13 @@ where
         Target::TaskInput => {
             let bytes = body::read(body).await?;
             tasks::input(&services.fleet, &caller.principal, &call.id, &call.query, bytes).await
+        }
+        Target::MemberHostKey => {
+            members::host_key(&services.fleet, &caller.principal, &call.id).await
+        }
+        Target::TrustMember => {
+            let bytes = body::read(body).await?;
+            members::trust(&services.fleet, &caller.principal, &call.id, &bytes).await
         }
         Target::ListTokens => tokens::list(services.bus.store()).await,
         Target::CreateToken => {

@@ -12,6 +12,7 @@ mod arguments;
 mod context;
 mod event;
 mod failure;
+mod member;
 mod schema;
 mod status;
 mod task;
@@ -72,7 +73,7 @@ const READS: Hints =
 
 /// The tools of the default set: what it takes to begin work, to wait for it, and
 /// to look around. About fourteen, and under 25 KB of `tools/list` altogether.
-const DEFAULT: [&str; 9] = [
+const DEFAULT: [&str; 10] = [
     "execute_command",
     "monitor_task",
     "list_tasks",
@@ -81,6 +82,7 @@ const DEFAULT: [&str; 9] = [
     "wait_for_events",
     "publish_event",
     "fleet_status",
+    "list_members",
     "version",
 ];
 
@@ -118,6 +120,7 @@ impl Tools {
         tools.add(ToolSet::Task, task::rows());
         tools.add(ToolSet::Event, event::rows());
         tools.add(ToolSet::Fleet, status::rows());
+        tools.add(ToolSet::Member, member::rows());
         tools
     }
 

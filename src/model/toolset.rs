@@ -20,6 +20,8 @@ pub enum ToolSet {
     Event,
     /// The fleet and the daemon themselves.
     Fleet,
+    /// Members: register, look at, change, remove.
+    Member,
 }
 
 /// Several sets at once: the tools that are in any of them.
@@ -40,7 +42,8 @@ pub enum ToolSetError {
 
 impl ToolSet {
     /// Every set, in the order in which people are told of them.
-    pub const EVERY: [Self; 5] = [Self::Default, Self::All, Self::Task, Self::Event, Self::Fleet];
+    pub const EVERY: [Self; 6] =
+        [Self::Default, Self::All, Self::Task, Self::Event, Self::Fleet, Self::Member];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,6 +52,7 @@ impl ToolSet {
             Self::Task => "task",
             Self::Event => "event",
             Self::Fleet => "fleet",
+            Self::Member => "member",
         }
     }
 
@@ -60,6 +64,7 @@ impl ToolSet {
             Self::Task => 2,
             Self::Event => 3,
             Self::Fleet => 4,
+            Self::Member => 5,
         }
     }
 }

@@ -132,3 +132,10 @@ impl Exec {
         (&mut self.end).await.unwrap_or_else(|_| Err(lost()))
     }
 }
+
+impl Drop for Exec {
+    fn drop(&mut self) {
+        self.output.close();
+        self.wake.wake();
+    }
+}

@@ -86,7 +86,7 @@ impl Mirror {
         let begun = end.code.is_some() && !end.missing;
         let duration = i64::try_from(end.duration_ms).unwrap_or(i64::MAX);
         let status = Status {
-            exit: end.code.filter(|_| !end.missing).map(Exit::Code),
+            exit: end.code.filter(|_| !end.missing).map(Exit::of_shell),
             cause: if end.missing { Some(Cause::NotStarted) } else { end.cause },
             detail: end
                 .missing

@@ -105,7 +105,8 @@ impl Course<'_> {
                     due = self.started + SHORT;
                 }
                 () = self.live.poked() => {
-                    if self.has_open_input() || self.is_stop_asked() {
+                    // Input is passed on once it runs.
+                    if self.is_stop_asked() {
                         return Ok(Next::Stage(Stage::Probe));
                     }
                 }

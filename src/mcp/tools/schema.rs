@@ -11,7 +11,10 @@ use super::Object;
 
 /// The schema of what a tool takes.
 pub fn input<A: JsonSchema>() -> Object {
-    derive::<A>(SchemaSettings::draft2020_12().for_deserialize())
+    let mut schema = derive::<A>(SchemaSettings::draft2020_12().for_deserialize());
+    // What `arguments::check_names` refuses, also where a type is made of several.
+    schema.insert(String::from("additionalProperties"), Value::Bool(false));
+    schema
 }
 
 /// The schema of what a tool gives. Bounds and defaults are for those who write.

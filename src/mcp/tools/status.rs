@@ -4,9 +4,10 @@ use crate::mcp::revision::Revision;
 use crate::model::{Scope, Task, TaskState, Timestamp};
 use crate::store::Store;
 use crate::wire::tools::{
-    FleetStatus, JournalStatus, MemberStatus, NoArguments, TaskView, VersionResult,
+    FleetStatus, JournalStatus, MemberStatus, MemberType, NoArguments, TaskView, VersionResult,
 };
 
+use super::member::tasks_of;
 use super::{About, Context, Failure, READS, Reply, Tool, row};
 use crate::fleet::MemberReport;
 
@@ -41,7 +42,7 @@ async fn fleet_status(context: Context, _: NoArguments) -> Result<Reply<FleetSta
     let everything = principal.projects.is_empty() && principal.may(Scope::Admin);
     let most = if everything { MOST_TASKS } else { MOST_COUNTED };
     let tasks = deps.fleet.tasks(principal, &open, most).await?;
-    let mut members = deps.fleet.members().await;
+    let mut members = deps.fleet.members(principal).await?;
     if !everything {
         members.iter_mut().for_each(|member| narrow(member, &tasks));
     }
@@ -69,30 +70,29 @@ async fn fleet_status(context: Context, _: NoArguments) -> Result<Reply<FleetSta
 }
 
 /// Leaves of a report what `tasks`, the caller's own, account for.
-fn narrow(member: &mut MemberReport, tasks: &[Task]) {
-    let its = tasks.iter().filter(|task| is_on(task, member));
+fn narrow(report: &mut MemberReport, tasks: &[Task]) {
+    let its = tasks_of(&report.member, tasks);
     let (queued, running): (Vec<_>, Vec<_>) = its.partition(|task| task.state == TaskState::Queued);
-    (member.running, member.queued) = (running.len(), queued.len());
-    (member.load_1m, member.memory_used, member.memory_total) = (None, None, None);
+    (report.running, report.queued) = (running.len() as u64, queued.len() as u64);
+    (report.load_1m, report.memory_used, report.memory_total) = (None, None, None);
 }
 
-fn is_on(task: &Task, member: &MemberReport) -> bool {
-    task.member == member.name || task.member == member.id
-}
-
-fn member_status(member: MemberReport, tasks: &[Task]) -> MemberStatus {
-    let its = tasks.iter().filter(|task| is_on(task, &member));
+fn member_status(report: MemberReport, tasks: &[Task]) -> MemberStatus {
+    let MemberReport { member, standing, .. } = report;
+    let remote = member.remote().is_some();
     MemberStatus {
-        tasks: its.map(TaskView::from).collect(),
-        member_id: member.id,
-        name: member.name,
-        state: String::from(if member.online { "online" } else { "offline" }),
-        since: member.since.to_string(),
-        running: member.running as u64,
-        queued: member.queued as u64,
-        load_1m: member.load_1m,
-        memory_used_bytes: member.memory_used,
-        memory_total_bytes: member.memory_total,
+        tasks: tasks_of(&member, tasks).map(TaskView::from).collect(),
+        member_id: member.id.to_string(),
+        name: member.name.to_string(),
+        member_type: if remote { MemberType::Remote } else { MemberType::Local },
+        state: standing.state.to_owned(),
+        since: standing.since.to_string(),
+        last_error: standing.reason,
+        running: report.running,
+        queued: report.queued,
+        load_1m: report.load_1m,
+        memory_used_bytes: report.memory_used,
+        memory_total_bytes: report.memory_total,
     }
 }
 

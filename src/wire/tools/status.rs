@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::TaskView;
 use super::task::all_as_listed;
+use super::{MemberType, TaskView};
 
 /// Arguments of tools that take none.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -46,10 +46,16 @@ pub struct JournalStatus {
 pub struct MemberStatus {
     pub member_id: String,
     pub name: String,
-    /// online, suspect or offline.
+    /// local or remote.
+    #[serde(default, rename = "type")]
+    pub member_type: MemberType,
+    /// connecting, online, suspect or offline.
     pub state: String,
     /// Since when, RFC 3339.
     pub since: String,
+    /// Why it is not online.
+    #[serde(default)]
+    pub last_error: Option<String>,
     /// Tasks that run there, and that wait, as far as the caller may see them.
     pub running: u64,
     pub queued: u64,

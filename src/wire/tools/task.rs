@@ -84,6 +84,9 @@ pub struct ExecuteCommandResult {
     pub exit_code: Option<i32>,
     /// Number of the signal that ended the command.
     pub signal: Option<i32>,
+    /// A shell told exitCode: it may also mean that this signal ended the command.
+    #[serde(default)]
+    pub signal_possible: Option<i32>,
     /// Output, foreign text; the last part of it if it is long.
     pub stdout: Option<String>,
     /// Error output, foreign text; the last part of it if it is long.
@@ -114,6 +117,9 @@ pub struct TaskView {
     pub duration_ms: Option<u64>,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
+    /// A shell told exit_code: it may also mean that this signal ended the command.
+    #[serde(default)]
+    pub signal_possible: Option<i32>,
     pub reason: Option<String>,
     pub stop_requested: bool,
     pub stdout_bytes: u64,
@@ -125,11 +131,7 @@ pub struct TaskView {
 
 impl From<&Task> for TaskView {
     fn from(task: &Task) -> Self {
-        let (exit_code, signal) = match task.exit {
-            Some(Exit::Code(code)) => (Some(code), None),
-            Some(Exit::Signal(signal)) => (None, Some(signal)),
-            None => (None, None),
-        };
+        let exit = task.exit.map(Exit::parts).unwrap_or_default();
         let duration = task.started.zip(task.ended).map(|(from, to)| to.millis_since(from));
         Self {
             task_id: task.id.to_string(),
@@ -142,8 +144,9 @@ impl From<&Task> for TaskView {
             started: task.started.map(|at| at.to_string()),
             ended: task.ended.map(|at| at.to_string()),
             duration_ms: duration,
-            exit_code,
-            signal,
+            exit_code: exit.code,
+            signal: exit.signal,
+            signal_possible: exit.signal_possible,
             reason: task.reason.clone(),
             stop_requested: task.stop_requested,
             stdout_bytes: task.stdout_bytes,
