@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::evidence::Processes;
-use super::{Evidence, Reading, Sample, Stall, Turn, Watch};
+use super::{Evidence, LONGEST, Reading, Sample, Stall, Turn, Watch};
 use crate::fleet::Inner;
 use crate::fleet::drive::{Leaving, blocking};
 use crate::fleet::live::Live;
@@ -31,10 +31,16 @@ impl Inner {
         let start = Instant::now();
         let mut changed = live.changed.subscribe();
         sleep_until(start + FIRST).await;
-        let of = dir.clone();
-        let watch = blocking(move || of.spec()).await.ok().and_then(|plan| plan.stall);
-        let row = self.row(live.id).await.ok().flatten();
-        let (Some(watch), Some(row)) = (watch, row) else { return std::future::pending().await };
+        let (watch, row) = loop {
+            let of = dir.clone();
+            let plan = blocking(move || of.spec()).await;
+            // Not to be had for want of a descriptor, say: it is asked for again.
+            if let (Ok(plan), Ok(Some(row))) = (plan, self.row(live.id).await) {
+                let Some(watch) = plan.stall else { return std::future::pending().await };
+                break (watch, row);
+            }
+            tokio::time::sleep(LONGEST).await;
+        };
         let mut stall = begin(&watch, &row, start, begun);
         let transcript = watch.transcript.clone();
         let evidence = Evidence { dir: dir.clone(), processes, transcript };
