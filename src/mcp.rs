@@ -39,6 +39,7 @@ mod resources;
 mod revision;
 mod session;
 mod sessions;
+mod shares;
 mod stdio;
 mod tasks;
 mod tools;
@@ -48,20 +49,21 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
+use rmcp::model::MetaObject;
 
 use crate::bus::Bus;
 use crate::fleet::Fleet;
 use crate::model::{Principal, Scope, Timestamp, ToolSets};
 
-pub use front::Connection;
 pub use guest::{Guest, GuestReply, Talk};
 pub use refusal::Refusal;
 pub use session::SessionKey;
+pub use tasks::TaskSupport;
 
 use engine::Engine;
 use front::Front;
+use tasks::Works;
 use tools::{Deps, Tools};
 
 /// The body of an answer: whole, or a stream of server-sent events.
@@ -85,6 +87,16 @@ pub fn scopes_of(sets: ToolSets) -> Vec<Scope> {
     Tools::new().scopes(sets)
 }
 
+impl Identity {
+    /// Who answers, as every result of the stateless era says (2026-07-28, basic).
+    fn meta(&self) -> MetaObject {
+        let mut meta = MetaObject::new();
+        let info = serde_json::json!({ "name": "fleetd", "version": self.version });
+        meta.insert(String::from("io.modelcontextprotocol/serverInfo"), info);
+        meta
+    }
+}
+
 /// The protocol's server side; clones share it.
 #[derive(Clone)]
 pub struct Mcp {
@@ -105,7 +117,8 @@ impl Mcp {
     ) -> Self {
         let key = identity.session_key.clone();
         let events = AtomicBool::new(false);
-        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet, events }, guest);
+        let deps = Deps { identity, bus: bus.clone(), fleet, events, works: Works::default() };
+        let engine = Engine::new(deps, guest);
         Self { front: Arc::new(Front::new(engine, bus, key)) }
     }
 
@@ -117,24 +130,6 @@ impl Mcp {
         request: http::Request<Bytes>,
     ) -> http::Response<McpBody> {
         self.front.handle(principal, request).await
-    }
-
-    /// A client on a connection of its own, without HTTP: every message that it
-    /// says is one for [`Connection::accept`], and what is said to it comes from
-    /// the stream, in whole lines of JSON. The stream ends when the connection is
-    /// dropped, or the daemon closes.
-    ///
-    /// # Errors
-    /// If the system has no random bytes.
-    pub fn connect(
-        &self,
-        principal: Principal,
-    ) -> Result<(Connection, impl Stream<Item = Bytes> + Send + 'static + use<>), getrandom::Error>
-    {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce)?;
-        let (principal, offer) = (Arc::new(principal), ToolSets::DEFAULT);
-        Ok(Connection::open(&self.front, principal, offer, nonce, frames::Form::Lines))
     }
 
     /// Whether the HTTP+SSE transport of 2024-11-05 is served, from now on.

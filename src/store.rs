@@ -27,6 +27,7 @@ mod quarantine;
 mod readers;
 mod reopen;
 mod retention;
+mod sessions;
 mod shared;
 mod space;
 mod state;
@@ -49,6 +50,7 @@ use crate::model::{Cursor, Epoch, ErrorCode, EventError};
 
 pub use journal::{CommittedBatch, CommittedEvent, EventRow, Published, Resume};
 pub use readers::Snapshot;
+pub use sessions::SessionRow;
 pub use tokens::TokenRow;
 pub use tx::Tx;
 

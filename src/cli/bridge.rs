@@ -102,6 +102,8 @@ impl Bridge {
         let outcome = read(&hub, closed.clone()).await;
         keeping.abort();
         hub.settle(GRACE).await;
+        // A daemon that is away keeps the session a while, and loses nothing by it.
+        let _ = tokio::time::timeout(GRACE / 6, hub.end_session()).await;
         if let Some(pumping) = pumping {
             pumping.abort();
         }

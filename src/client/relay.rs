@@ -52,6 +52,16 @@ impl Client {
         McpAnswer::of(&mut link, within(request, session), message).await
     }
 
+    /// Ends `session`: nobody is to come back to it.
+    ///
+    /// # Errors
+    /// As [`Client::post_mcp`].
+    pub async fn end_mcp(&self, session: &McpSession) -> Result<(), ClientError> {
+        let mut link = self.link().await?;
+        let request = within(link.request(Method::DELETE, "/mcp"), Some(session));
+        McpAnswer::of(&mut link, request, Bytes::new()).await.map(drop)
+    }
+
     /// Opens the session's own stream, after `last`, the id of a frame.
     ///
     /// # Errors

@@ -99,7 +99,7 @@ fn admit(
         Found::WrongMethod | Found::Nothing => (None, ""),
     };
     // Who has no token learns nothing about routes, not even which there are.
-    let caller = authenticate(context, peer, &headers).ok_or_else(Problem::unauthorized)?;
+    let caller = authenticate(context, peer, &headers)?;
     let caller = caller.narrowed(&headers)?;
     if query::carries_token(&query) {
         return Err(Problem::invalid("a token must not stand in an address; it would be kept"));
@@ -129,13 +129,16 @@ fn admit(
     })
 }
 
-fn authenticate(context: &Context, peer: &Peer, headers: &HeaderMap) -> Option<Caller> {
+fn authenticate(context: &Context, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
     if peer.transport == Transport::Unix {
-        return Some(context.gate.owner());
+        return Ok(context.gate.owner());
     }
-    let caller = context.gate.check(headers)?;
-    peer.place.authenticated();
-    Some(caller)
+    let caller = context.gate.check(headers).ok_or_else(Problem::unauthorized)?;
+    if !peer.place.authenticated(&caller.principal) {
+        let problem = "this token has too many connections open; close some of them";
+        return Err(Problem::new(ErrorCode::Exhausted, problem));
+    }
+    Ok(caller)
 }
 
 fn wrong_method() -> Problem {

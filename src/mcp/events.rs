@@ -293,7 +293,7 @@ fn refuse(code: i64, message: &str, data: Value) -> Refusal {
 }
 
 /// Too many streams are open.
-pub fn exhausted(refusal: Refusal, most: usize) -> Refusal {
+pub fn exhausted(refusal: Refusal, most: u32) -> Refusal {
     let data = json!({ "limit": "streams", "max": most });
     Refusal { code: code::RESOURCE_EXHAUSTED, data: Some(data), ..refusal }
 }

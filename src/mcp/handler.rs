@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams,
-    CompleteRequestParams, CompleteResult, ContentBlock, CreateTaskResult, CustomRequest,
-    CustomResult, DiscoverResult, GetTaskParams, GetTaskResult, Implementation,
-    InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion,
+    CompleteRequestParams, CompleteResult, ContentBlock, CustomRequest, CustomResult,
+    DiscoverResult, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
+    InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion,
     ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
     ServerCapabilities, ServerConfig, Tool as ToolModel, ToolAnnotations, UpdateTaskParams,
 };
@@ -65,20 +65,14 @@ impl Handler {
         let id = tasks::parse(outcome.structured["stream_id"].as_str().unwrap_or_default())?;
         let task = self.deps.fleet.task(&principal, id).await;
         let task = task.map_err(|error| tasks::refuse(error.into()))?;
-        let mut created = CreateTaskResult::new(tasks::summary(&self.deps, &task));
-        created.meta = meta;
+        let created = tasks::created(tasks::summary(&self.deps, &task), meta);
         Ok(CallToolResponse::Task(created))
     }
 
     /// Every result of the stateless era says who answers (2026-07-28, basic).
     fn meta(&self, context: &RequestContext<RoleServer>) -> Option<MetaObject> {
         context.meta.protocol_version()?;
-        let mut meta = MetaObject::new();
-        meta.insert(
-            String::from("io.modelcontextprotocol/serverInfo"),
-            json!({ "name": "fleetd", "version": self.deps.identity.version }),
-        );
-        Some(meta)
+        Some(self.deps.identity.meta())
     }
 }
 
@@ -227,7 +221,8 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let call = Self::call_of(&context)?;
-        tasks::update(&self.deps, &call.principal, &request.task_id).await
+        let answers = request.input_responses;
+        tasks::update(&self.deps, &call.principal, &request.task_id, answers).await
     }
 
     async fn cancel_task(

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::headers::Piped;
 use super::message::META_VERSION;
 use super::refusal::Refusal;
 use super::{Mcp, McpBody, headers};
@@ -70,6 +71,7 @@ impl Mcp {
         pipe.requests.close();
         let _ = tokio::time::timeout(GRACE, pipe.requests.wait()).await;
         pipe.over.cancel();
+        let _ = tokio::time::timeout(GRACE / 2, pipe.end()).await;
         drop(pipe);
         let _ = tokio::time::timeout(GRACE / 2, writer).await;
         outcome
@@ -130,6 +132,10 @@ impl Pipe {
         let method = message.get("method").and_then(Value::as_str).unwrap_or_default();
         let request = self.request(Method::POST, &message, Bytes::from(line));
         let id = message.get("id").map(Value::to_string);
+        if message.is_array() {
+            // Replies to all of it come together, which may take time.
+            return self.carry_aside(request, message);
+        }
         match (method, id) {
             // What follows belongs to the session that this begins.
             ("initialize", _) => self.carry(request, &message).await,
@@ -155,22 +161,43 @@ impl Pipe {
             }
             ("notifications/initialized", None) => {
                 self.carry(request, &message).await;
-                self.listen();
+                self.listen().await;
             }
             _ => self.carry(request, &message).await,
         }
     }
 
-    /// Relays the session's own stream.
-    fn listen(self: &Arc<Self>) {
+    /// Ends the session: nobody knows its id but this pipe.
+    async fn end(&self) {
+        if lock(&self.session).is_some() {
+            let request = self.request(Method::DELETE, &Value::Null, Bytes::new());
+            self.mcp.handle(self.principal.clone(), request).await;
+        }
+    }
+
+    /// Carries a request whose end nobody here waits for.
+    fn carry_aside(self: &Arc<Self>, request: Request<Bytes>, message: Value) {
+        let pipe = Arc::clone(self);
+        self.requests.spawn(async move {
+            tokio::select! {
+                () = pipe.carry(request, &message) => {}
+                () = pipe.over.cancelled() => {}
+            }
+        });
+    }
+
+    /// Relays the session's own stream. It is open before the next line is read, so
+    /// whatever that leads to is pushed.
+    async fn listen(self: &Arc<Self>) {
         if lock(&self.session).is_none() {
             return;
         }
         let pipe = Arc::clone(self);
         let request = self.request(Method::GET, &Value::Null, Bytes::new());
+        let response = self.mcp.handle(self.principal.clone(), request).await;
         self.streams.spawn(async move {
             tokio::select! {
-                () = pipe.carry(request, &Value::Null) => {}
+                () = pipe.relay(response, false) => {}
                 () = pipe.over.cancelled() => {}
             }
         });
@@ -179,6 +206,7 @@ impl Pipe {
     /// The request that would have brought `message` over HTTP.
     fn request(&self, method: Method, message: &Value, body: Bytes) -> Request<Bytes> {
         let mut request = Request::new(body);
+        request.extensions_mut().insert(Piped);
         *request.method_mut() = method;
         // Names of sets are plain words, so this always is an address.
         *request.uri_mut() = self.address.parse().unwrap_or_default();

@@ -87,7 +87,19 @@ const TOKEN_TOOLS: &str = "
 ALTER TABLE token ADD COLUMN tools TEXT NOT NULL DEFAULT '[\"all\"]'; -- JSON
 ";
 
-/// Version 4: the members of the fleet.
+/// Version 4: what ids of MCP sessions cannot carry.
+const SESSIONS: &str = "
+CREATE TABLE session (
+    nonce     BLOB PRIMARY KEY,  -- the random part of the session's id
+    principal TEXT NOT NULL,
+    settings  TEXT NOT NULL,     -- JSON of the mcp component: log level, watched resources
+    wake      TEXT NOT NULL,     -- JSON: how whoever speaks in it can be woken
+    ended     INTEGER NOT NULL,  -- 1: its id is not taken any more
+    used      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Version 5: the members of the fleet.
 const MEMBERS: &str = "
 CREATE TABLE member (
     id   TEXT PRIMARY KEY,
@@ -96,14 +108,14 @@ CREATE TABLE member (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Version 5: what a stalled run had shown by the time it was told.
+/// Version 6: what a stalled run had shown by the time it was told.
 const TASK_STALLED: &str = "
 ALTER TABLE task ADD COLUMN stalled TEXT; -- JSON; null while it shows life
 ";
 
 /// What brings a database from one version to the next, from none on.
 const STEPS: [&str; SCHEMA_VERSION as usize] =
-    [JOURNAL, TOKENS, TOKEN_TOOLS, MEMBERS, TASK_STALLED];
+    [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS, TASK_STALLED];
 
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
@@ -182,10 +194,10 @@ mod tests {
         bring_up(&connection, &path).unwrap();
         assert_eq!(schema_version(&connection).unwrap(), SCHEMA_VERSION);
         assert_eq!(kept(&connection), 3);
-        for table in ["token", "member"] {
-            let sql = format!("SELECT count(*) FROM {table}");
+        for added in ["token", "session", "member"] {
+            let sql = format!("SELECT count(*) FROM {added}");
             let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
-            assert_eq!(rows, 0, "{table}");
+            assert_eq!(rows, 0, "{added}");
         }
         let copy = backup_path(&path, 1);
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
@@ -193,6 +205,22 @@ mod tests {
         assert_eq!((schema_version(&copy).unwrap(), kept(&copy)), (1, 3));
         // Once is enough.
         bring_up(&connection, &path).unwrap();
+    }
+
+    #[test]
+    fn r58_tokens_from_before_there_were_sets_keep_every_tool() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let connection = first_version(&path);
+        connection.execute_batch(&format!("{TOKENS} PRAGMA user_version = 2;")).unwrap();
+        let sql = "INSERT INTO token VALUES ('ci', x'00', '[\"default\"]', '[\"read\"]', 5)";
+        connection.execute(sql, []).unwrap();
+        bring_up(&connection, &path).unwrap();
+        let tools = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let tools = connection.query_row("SELECT tools FROM token", [], tools).unwrap();
+        let tools: crate::model::ToolSets = serde_json::from_str(&tools).unwrap();
+        assert_eq!(tools, crate::model::ToolSets::ALL);
+        assert!(backup_path(&path, 2).exists());
     }
 
     #[test]

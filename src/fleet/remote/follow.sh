@@ -35,9 +35,11 @@ x=
     x=$!
 }
 trap "kill $o $x \$n 2>/dev/null; rm -f $l; exit 0" TERM HUP
-# Everybody who holds `life` open for writing has ended: so has the run.
+# When nobody holds `life` open for writing any more, the run has ended. Opened
+# for reading alone it would block for ever if that is so already.
 (
-    read -r n <life
+    exec 9<>life 8<life 9<&-
+    [ -e status ] || read -r n <&8
     kill $$
 ) &
 n=$!

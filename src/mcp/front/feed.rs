@@ -5,11 +5,12 @@
 //! notification names the request, and an empty result closes it. Unlike there,
 //! events come whole and with cursors, so that who comes back misses nothing.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::Response;
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -19,11 +20,13 @@ use crate::bus::{Chunk, Delivery, Start, Subscription};
 use crate::mcp::McpBody;
 use crate::mcp::answer::stream_response;
 use crate::mcp::events::{self, Asked};
-use crate::mcp::frames::Form;
+use crate::mcp::frames;
 use crate::mcp::headers::Accept;
 use crate::mcp::message::Message;
 use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::Refusal;
+use crate::mcp::shares::Share;
+use crate::mcp::tools::Deps;
 use crate::model::Cursor;
 
 /// A stream of one event type.
@@ -32,13 +35,12 @@ struct Feeding {
     subscription: Subscription,
     /// The request's id, of the type that the client gave it.
     id: Value,
-    version: &'static str,
+    deps: Arc<Deps>,
     first: Option<Bytes>,
     heartbeat: Interval,
     closing: CancellationToken,
-    form: Form,
     over: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Share,
 }
 
 impl Front {
@@ -56,10 +58,10 @@ impl Front {
         message: &Message,
     ) -> Result<Response<McpBody>, Refusal> {
         require_stream(accept)?;
-        Ok(stream_response(self.feeding(caller, message, Form::Plain).await?))
+        Ok(stream_response(self.feeding(caller, message).await?))
     }
 
-    /// The stream of events, as bytes in `form`.
+    /// The stream of events, as server-sent events.
     ///
     /// # Errors
     /// -32602 or -32023 for a subscription that cannot be, -32025 when too many
@@ -68,11 +70,10 @@ impl Front {
         &self,
         caller: &Caller<'_>,
         message: &Message,
-        form: Form,
     ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let params = message.value.get("params").unwrap_or(&Value::Null);
         let asked = Asked::read(&caller.principal, params)?;
-        let permit = self.permit(&self.streams);
+        let permit = self.share(&self.streams, caller);
         let permit = permit.map_err(|refusal| events::exhausted(refusal, MOST_STREAMS))?;
         let (place, late) = asked.begin(&self.bus).await?;
         let subscription = self.bus.subscribe(asked.filter.clone(), Start::After(place), false);
@@ -83,15 +84,14 @@ impl Front {
             asked,
             subscription,
             id: message.id().cloned().unwrap_or_default(),
-            version: self.engine.deps().identity.version,
+            deps: Arc::clone(self.engine.deps()),
             first: None,
             heartbeat,
             closing: self.closing.clone(),
-            form,
             over: false,
             _permit: permit,
         };
-        let mut first = Vec::from(form.open());
+        let mut first = Vec::from(frames::OPEN);
         feeding.active(&mut first, place, late);
         feeding.first = Some(first.into());
         Ok(stream::unfold(feeding, |mut feeding| async move {
@@ -150,11 +150,11 @@ impl Feeding {
     }
 
     fn notify(&self, out: &mut Vec<u8>, method: &str, params: Value) {
-        push_notice(out, self.form, &self.id, method, params);
+        push_notice(out, &self.id, method, params);
     }
 
     fn complete(&mut self, out: &mut Vec<u8>) {
-        push_completion(out, self.form, &self.id, self.version);
+        push_completion(out, &self.id, &self.deps.identity);
         self.over = true;
     }
 }

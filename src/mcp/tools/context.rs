@@ -16,6 +16,7 @@ use crate::mcp::Identity;
 use crate::mcp::patience::Patience;
 use crate::mcp::session::Nonce;
 use crate::mcp::sessions::Cancel;
+use crate::mcp::tasks::Works;
 use crate::model::{Principal, ToolSets};
 
 /// The services that tools are made of.
@@ -25,6 +26,7 @@ pub struct Deps {
     pub fleet: Fleet,
     /// Serve the Events extension.
     pub events: AtomicBool,
+    pub works: Works,
 }
 
 impl Deps {

@@ -3,8 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use fleetd::model::Principal;
-use futures_util::StreamExt;
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -217,26 +215,6 @@ fn streams_share_a_pipe_by_the_ids_of_their_requests_until_they_are_cancelled() 
     let told = pipe.notification("notifications/events/event");
     assert_eq!(told["_meta"][ID], "ends", "a cancelled stream says nothing: {told}");
     pipe.finish(Duration::from_secs(3));
-}
-
-#[tokio::test]
-async fn a_connection_of_its_own_carries_a_stream_too() {
-    let rig = switched_on();
-    let (connection, said) = rig.mcp.connect(Principal::owner()).unwrap();
-    let mut said = Box::pin(said);
-    let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {} });
-    let params = json!({ "name": "custom", "_meta": meta });
-    connection.accept(request(5, "events/stream", params)).await.unwrap();
-    let mut next = async || -> Value {
-        let line = tokio::time::timeout(Duration::from_secs(5), said.next()).await;
-        serde_json::from_slice(&line.expect("nothing in 5 s").expect("the end")).unwrap()
-    };
-    assert_eq!(next().await["method"], "notifications/events/active");
-    rig.publish("custom.a", "info").await;
-    let told = next().await;
-    assert_eq!(told["params"]["data"]["type"], "custom.a", "{told}");
-    assert_eq!(told["params"]["_meta"][ID], 5);
 }
 
 fn switched_on() -> Rig {

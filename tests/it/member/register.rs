@@ -1,11 +1,15 @@
 //! Registering, changing and removing.
 
 use std::path::Path;
+use std::time::Instant;
 
+use fleetd::fleet::MemberChange;
+use fleetd::model::{MemberName, Principal, TaskId, TaskState};
 use serde_json::{Value, json};
 
 use super::rig::Rig;
-use crate::support::{Daemon, Request};
+use crate::support::{Daemon, Request, eventually};
+use crate::task;
 
 #[test]
 fn a_machine_that_is_not_known_is_refused_and_then_taken_on_request() {
@@ -160,4 +164,60 @@ fn a_member_of_one_project_is_nobody_to_another() {
         assert_eq!(removed["isError"], true, "{removed}");
     }
     assert_eq!(rig.members().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_with_tasks_is_neither_renamed_nor_removed_unless_forced() {
+    let rig = task::rig::Rig::new().await;
+    let (roster, owner) = (rig.fleet.roster(), Principal::owner());
+    let folder = rig.dir.path().join("work").display().to_string();
+    let change = MemberChange { work_folder: Some(folder), ..MemberChange::default() };
+    let name = MemberName::parse("here").unwrap();
+    let here = roster.register(&owner, name, false, change).await.unwrap().handle;
+    let mut row = rig.run(task::rig::sh("true")).await;
+    (row.id, row.member, row.state) = (TaskId::random(), "here".to_owned(), TaskState::Running);
+    let stored = row.clone();
+    rig.store.write(move |tx| tx.put_task(&stored)).await.unwrap();
+    let reports = rig.fleet.members(&owner).await.unwrap();
+    assert_eq!((reports[0].running, reports[1].running), (0, 1));
+    let rename = MemberChange { name: MemberName::parse("x").ok(), ..MemberChange::default() };
+    let refused = roster.update(&owner, &here, rename.clone()).await.err().unwrap();
+    assert!(refused.to_string().contains("open tasks (1)"), "{refused}");
+    let refused = roster.remove(&here, false).await.err().unwrap();
+    assert!(refused.to_string().contains("force"), "{refused}");
+    assert!(!here.gone().is_cancelled());
+    row.state = TaskState::Completed;
+    rig.store.write(move |tx| tx.put_task(&row)).await.unwrap();
+    roster.update(&owner, &here, rename).await.unwrap();
+    assert_eq!(here.member().name.as_str(), "x");
+    roster.remove(&here, false).await.unwrap();
+    assert!(here.gone().is_cancelled());
+    assert!(roster.resolve(&owner, None, Some("x")).is_err());
+}
+
+/// Asking how the fleet is, asks no member: there was a probe storm elsewhere.
+#[test]
+fn a_status_costs_no_member_anything() {
+    let rig = Rig::start();
+    for number in 0..8 {
+        let name = format!("m{number}");
+        rig.add(&name, &name, &["--accept-new"]).ok();
+    }
+    (0..8).for_each(|number| rig.until(&format!("m{number}"), "online"));
+    let mut log = rig.sshd.log().len();
+    eventually("sshd has said all it has to say", || {
+        std::mem::replace(&mut log, rig.sshd.log().len()) == log
+    });
+    let mut times = Vec::new();
+    for _ in 0..100 {
+        let since = Instant::now();
+        let status = rig.daemon.tool("fleet_status", json!({}));
+        times.push(since.elapsed());
+        assert_eq!(status["members"].as_array().unwrap().len(), 9);
+        rig.members();
+    }
+    times.sort();
+    println!("fleet_status of 9 members: median {:?}, p99 {:?}", times[50], times[98]);
+    let said = rig.sshd.log()[log..].to_owned();
+    assert!(!said.contains("Connection from") && !said.contains("exec"), "{said}");
 }

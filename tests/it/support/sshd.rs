@@ -175,12 +175,6 @@ impl Sshd {
         fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("mode");
     }
 
-    /// Lets in nobody but the owners of these private keys.
-    pub fn authorize_only(&self, keys: &[PathBuf]) {
-        fs::remove_file(self.path("authorized_keys")).expect("it was there");
-        keys.iter().for_each(|key| self.authorize(key));
-    }
-
     /// `algorithm base64` of a host key such as `host_ed25519`.
     pub fn host_key(&self, name: &str) -> String {
         let text = public(&self.path(name));
