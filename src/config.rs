@@ -7,6 +7,7 @@
 
 mod file;
 mod paths;
+mod providers;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 
 pub use file::{ConfigError, load, parse};
 pub use paths::{Paths, PathsError};
+pub use providers::{Format, Provider, Providers, Tiers, UnattendedFlags};
 
 /// All settings. Every field has a default.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

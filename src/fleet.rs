@@ -14,6 +14,7 @@ mod outcome;
 mod output;
 mod plan;
 mod process;
+mod providers;
 mod recover;
 mod roster;
 mod rundir;
