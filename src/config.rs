@@ -66,6 +66,8 @@ pub enum Durability {
 pub struct Tasks {
     /// Commands that run at the same time on one member; others wait.
     pub concurrency: usize,
+    /// Prompts that run at the same time on one member, each in a folder of its own.
+    pub prompts: usize,
     /// Commands that may wait on one member.
     pub max_queued: usize,
     /// Bytes of stdout, and of stderr, that are kept of one run.
@@ -129,6 +131,7 @@ impl Default for Tasks {
     fn default() -> Self {
         Self {
             concurrency: 16,
+            prompts: 1,
             max_queued: 1000,
             max_output_mib: 64,
             stop_grace_s: 5,

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
-use crate::config::{self, Config, Paths};
+use crate::config::{self, Config, Paths, Providers};
 use crate::fleet::{Fleet, FleetOptions};
 use crate::http::{Http, HttpOptions, Services};
 use crate::mcp::{Identity, Mcp};
@@ -178,6 +178,7 @@ impl Daemon {
             runs: paths.runs(),
             supervisor: std::env::current_exe().map_err(DaemonError::Runtime)?,
             tasks: config.tasks.clone(),
+            providers: Providers::load(&paths.providers())?,
         };
         let fleet = Fleet::new(options, bus.clone());
         fleet.set_command_umask(claim.found_umask);
@@ -264,11 +265,12 @@ impl Daemon {
     /// Takes new settings and a new token; whatever is wrong leaves the old in place.
     fn reload(&mut self) {
         match reload::read(&self.source.path, self.source.named, &self.claim.paths) {
-            Ok((config, token)) => {
+            Ok((config, providers, token)) => {
                 reload::warn_of_restart(&self.config, &config);
                 self.http.replace_token(token);
                 self.http.reconfigure(&config.server);
                 self.fleet.reconfigure(config.tasks.clone());
+                self.fleet.set_providers(providers);
                 self.mcp.set_legacy_sse(config.mcp.legacy_sse);
                 self.logging.set_level(config.log.level);
                 self.config = config;

@@ -8,12 +8,14 @@
 mod admit;
 mod drive;
 mod input;
+mod leases;
 mod live;
 mod members;
 mod outcome;
 mod output;
 mod plan;
 mod process;
+mod prompts;
 mod providers;
 mod recover;
 mod roster;
@@ -41,8 +43,10 @@ use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, Task
 use crate::store::StoreError;
 
 pub use members::MemberReport;
+pub use prompts::{PromptReport, PromptSpec, Resume};
+pub use providers::{PromptResult, Reason};
 pub use roster::{MemberHandle, Roster, RosterError};
-pub use spec::{CommandSpec, Program, Stdin};
+pub use spec::{CommandSpec, Program, Prompted, Stdin};
 pub use supervisor::supervise;
 
 use live::Book;
@@ -59,6 +63,10 @@ pub enum FleetError {
     NoMember(String),
     #[error("{argument} {problem}")]
     Invalid { argument: &'static str, problem: String },
+    #[error(
+        "the provider knows no session '{0}' that began here; leave session_id out to begin one"
+    )]
+    NoSession(String),
     #[error("member '{member}' has {queued} tasks waiting already; try again when some have ended")]
     QueueFull { member: String, queued: usize },
     #[error(transparent)]
@@ -76,7 +84,7 @@ pub enum FleetError {
 impl FleetError {
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::NoTask(_) | Self::NoMember(_) => ErrorCode::NotFound,
+            Self::NoTask(_) | Self::NoMember(_) | Self::NoSession(_) => ErrorCode::NotFound,
             Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::QueueFull { .. } => ErrorCode::Exhausted,
             Self::Roster(error) => error.code(),
@@ -97,6 +105,7 @@ pub struct FleetOptions {
     /// The program whose `--supervise RUNDIR` supervises a run: fleetd itself.
     pub supervisor: PathBuf,
     pub tasks: config::Tasks,
+    pub providers: config::Providers,
 }
 
 /// What became of the tasks that were open when the last daemon ended.
@@ -133,6 +142,7 @@ struct Inner {
     runs: PathBuf,
     supervisor: PathBuf,
     settings: Mutex<config::Tasks>,
+    providers: Mutex<Arc<config::Providers>>,
     umask: AtomicU32,
     /// Never held across an await, nor while a file is touched.
     book: Mutex<Book>,
@@ -152,9 +162,10 @@ impl Fleet {
             bus,
             runs: options.runs,
             supervisor: options.supervisor,
+            book: Mutex::new(Book::with_prompts(options.tasks.prompts)),
             settings: Mutex::new(options.tasks),
+            providers: Mutex::new(Arc::new(options.providers)),
             umask: AtomicU32::new(USUAL_UMASK),
-            book: Mutex::default(),
             growth: OnceLock::new(),
             since: Timestamp::now(),
             tracker: TaskTracker::new(),
@@ -331,6 +342,16 @@ impl Fleet {
         &self.0.roster
     }
 
+    /// The table of providers.
+    pub fn providers(&self) -> Arc<config::Providers> {
+        Arc::clone(&self.0.providers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes another table; prompts that were taken keep theirs.
+    pub fn set_providers(&self, providers: config::Providers) {
+        *self.0.providers.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(providers);
+    }
+
     /// Members and how busy they are.
     pub async fn members(&self) -> Vec<MemberReport> {
         vec![self.0.report()]
@@ -348,6 +369,7 @@ impl Fleet {
 
     /// Takes new bounds; running tasks keep theirs.
     pub fn reconfigure(&self, tasks: config::Tasks) {
+        self.0.book().leases.most = tasks.prompts;
         *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         self.0.fill();
     }

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::lock::Lock;
 use super::signals::Signals;
 use super::{Claim, DaemonError, Logging, journal, keep, place, process};
+use crate::config::Providers;
 use crate::config::{self, Config, Paths};
 use crate::fleet::{Fleet, FleetOptions};
 use crate::mcp::{Identity, Mcp};
@@ -84,6 +85,7 @@ async fn live(claim: Claim, config: Config) -> Result<ExitCode, DaemonError> {
         runs: paths.runs(),
         supervisor: std::env::current_exe().map_err(DaemonError::Runtime)?,
         tasks: config.tasks.clone(),
+        providers: Providers::load(&paths.providers())?,
     };
     let fleet = Fleet::new(options, bus.clone());
     fleet.set_command_umask(claim.found_umask);

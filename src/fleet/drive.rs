@@ -13,6 +13,7 @@ use super::outcome::{conclusion, never_began, retry};
 use super::output::Frames;
 use super::plan::{Pids, Plan, StdinKind};
 use super::process::Boot;
+use super::prompts;
 use super::rundir::{Input as RunInput, RunDir, lasting};
 use super::state::{Input, Outcome, apply};
 use super::watch::Supervisor;
@@ -48,7 +49,7 @@ impl Inner {
     /// Sees a task to its end, and frees its place.
     pub async fn drive(self: Arc<Self>, live: Arc<Live>, begin: Begin) {
         if self.see_to_end(&live, begin).await.is_ok() {
-            self.book().leave(live.id);
+            self.book().leave(&live);
             live.reach(Phase::Ended);
             self.fill();
         }
@@ -258,6 +259,7 @@ impl Inner {
             }
             remove(&dir);
         }
+        let outcome = prompts::with_result(ended.clone(), outcome).await;
         self.persist(live.id, Input::Ended(Box::new(outcome))).await?;
         ended.forget_secrets();
         Ok(false)
@@ -293,6 +295,11 @@ impl Inner {
                 let change = apply(&task, &input, Timestamp::now()).map_err(StoreError::Event)?;
                 let Some(change) = change else { return Ok(None) };
                 tx.put_task(&change.task)?;
+                if let Input::Ended(outcome) = &input
+                    && let Some(result) = &outcome.prompt
+                {
+                    tx.settle_prompt(id, &prompts::settled(result))?;
+                }
                 for event in change.events {
                     tx.append(event)?;
                 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::leases::{Claim, Leases};
 use super::rundir::RunDir;
 use super::watch::Supervisor;
 use crate::model::{Project, TaskId};
@@ -23,6 +24,8 @@ pub struct Live {
     pub project: Project,
     /// Its standard input comes piece by piece.
     pub open_stdin: bool,
+    /// What it holds while it runs, if it is a prompt.
+    pub claim: Option<Claim>,
     pub phase: watch::Sender<Phase>,
     /// Its output grew, or its phase changed.
     pub changed: watch::Sender<()>,
@@ -48,6 +51,7 @@ pub struct Book {
     /// Places in the queue, those included whose tasks are not durable yet.
     waiting: usize,
     last_order: u64,
+    pub leases: Leases,
 }
 
 /// What a new task gets.
@@ -64,6 +68,7 @@ impl Live {
             id,
             project,
             open_stdin,
+            claim: dir.prompt().map(|prompt| prompt.claim),
             phase: watch::Sender::new(Phase::Waiting),
             changed: watch::Sender::new(()),
             input: tokio::sync::Mutex::default(),
@@ -103,6 +108,13 @@ impl Live {
 }
 
 impl Book {
+    /// With so many prompts at the same time on one member.
+    pub fn with_prompts(most: usize) -> Self {
+        let mut book = Self::default();
+        book.leases.most = most;
+        book
+    }
+
     /// Takes a place, and a number in the order of arrival.
     ///
     /// # Errors
@@ -112,9 +124,15 @@ impl Book {
         concurrency: usize,
         most: usize,
         now_us: u64,
+        claim: Option<&Claim>,
     ) -> Result<(Place, u64), usize> {
-        let place = if self.running < concurrency && self.waiting == 0 {
+        let runs = self.running < concurrency
+            && self.leases.free(claim)
+            // Whoever waits for a folder is not overtaken: it is not its turn.
+            && self.waiting == self.blocked();
+        let place = if runs {
             self.running += 1;
+            self.leases.hold(claim);
             Place::Run
         } else if self.waiting < most {
             self.waiting += 1;
@@ -127,9 +145,12 @@ impl Book {
     }
 
     /// Gives back what [`Self::take`] gave.
-    pub fn give_back(&mut self, place: Place) {
+    pub fn give_back(&mut self, place: Place, claim: Option<&Claim>) {
         match place {
-            Place::Run => self.running -= 1,
+            Place::Run => {
+                self.running -= 1;
+                self.leases.release(claim);
+            }
             Place::Queue(_) => self.waiting -= 1,
         }
     }
@@ -137,6 +158,7 @@ impl Book {
     /// Takes a place for a task that was found running.
     pub fn adopt(&mut self, live: &Arc<Live>) {
         self.running += 1;
+        self.leases.hold(live.claim.as_ref());
         self.insert(live);
     }
 
@@ -161,10 +183,18 @@ impl Book {
         if self.running >= concurrency {
             return None;
         }
-        let (_, live) = self.queue.pop_first()?;
+        let free = |live: &Live| self.leases.free(live.claim.as_ref());
+        let (order, _) = self.queue.iter().find(|(_, live)| free(live))?;
+        let live = self.queue.remove(&order.clone())?;
         self.waiting -= 1;
         self.running += 1;
+        self.leases.hold(live.claim.as_ref());
         Some(live)
+    }
+
+    /// Those in the queue that wait for a claim, not for a place.
+    fn blocked(&self) -> usize {
+        self.queue.values().filter(|live| !self.leases.free(live.claim.as_ref())).count()
     }
 
     /// Forgets a task that ended in the queue. One that just left it has a
@@ -177,9 +207,10 @@ impl Book {
     }
 
     /// Forgets a task that ended, and frees its place.
-    pub fn leave(&mut self, id: TaskId) {
-        self.live.remove(&id);
+    pub fn leave(&mut self, live: &Live) {
+        self.live.remove(&live.id);
         self.running -= 1;
+        self.leases.release(live.claim.as_ref());
     }
 
     pub fn get(&self, id: TaskId) -> Option<Arc<Live>> {
@@ -211,17 +242,17 @@ mod tests {
     #[test]
     fn the_first_to_come_is_the_first_to_run() {
         let mut book = Book::default();
-        assert_eq!(book.take(1, 2, 10), Ok((Place::Run, 10)));
+        assert_eq!(book.take(1, 2, 10, None), Ok((Place::Run, 10)));
         let (first, second) = (live(), live());
         for (position, task) in [(1, &first), (2, &second)] {
             // A clock that stands still does not disturb the order.
-            let (place, order) = book.take(1, 2, 10).unwrap();
+            let (place, order) = book.take(1, 2, 10, None).unwrap();
             assert_eq!(place, Place::Queue(position));
             book.enqueue(order, task);
         }
-        assert_eq!(book.take(1, 2, 10), Err(2));
+        assert_eq!(book.take(1, 2, 10, None), Err(2));
         assert!(book.next(1).is_none());
-        book.give_back(Place::Run);
+        book.give_back(Place::Run, None);
         assert_eq!(book.next(1).map(|task| task.id), Some(first.id));
         book.cancel_queued(second.id);
         assert_eq!((book.running(), book.queued()), (1, 0));
@@ -230,9 +261,30 @@ mod tests {
     #[test]
     fn nobody_overtakes_the_queue() {
         let mut book = Book::default();
-        book.take(1, 9, 1).unwrap();
-        book.take(1, 9, 2).unwrap();
-        book.give_back(Place::Run);
-        assert!(matches!(book.take(1, 9, 3), Ok((Place::Queue(2), _))));
+        book.take(1, 9, 1, None).unwrap();
+        book.take(1, 9, 2, None).unwrap();
+        book.give_back(Place::Run, None);
+        assert!(matches!(book.take(1, 9, 3, None), Ok((Place::Queue(2), _))));
+    }
+
+    #[test]
+    fn a_prompt_waits_for_its_folder_and_nobody_waits_for_it() {
+        let mut book = Book::default();
+        book.leases.most = 9;
+        let claim = |folder: &str| Claim { member: "m".into(), folder: folder.into() };
+        let (repo, other) = (claim("/repo"), claim("/other"));
+        assert_eq!(book.take(9, 9, 1, Some(&repo)).unwrap().0, Place::Run);
+        let (place, order) = book.take(9, 9, 2, Some(&repo)).unwrap();
+        assert_eq!(place, Place::Queue(1));
+        let mut second = live();
+        Arc::get_mut(&mut second).unwrap().claim = Some(repo.clone());
+        book.enqueue(order, &second);
+        // What needs another folder, or none, goes on.
+        assert_eq!(book.take(9, 9, 3, Some(&other)).unwrap().0, Place::Run);
+        assert_eq!(book.take(9, 9, 4, None).unwrap().0, Place::Run);
+        assert!(book.next(9).is_none());
+        book.give_back(Place::Run, Some(&repo));
+        assert_eq!(book.next(9).map(|live| live.id), Some(second.id));
+        assert!(matches!(book.take(9, 9, 5, Some(&repo)), Ok((Place::Queue(_), _))));
     }
 }

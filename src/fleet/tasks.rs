@@ -8,11 +8,12 @@ use super::drive::{Begin, blocking, remove};
 use super::live::{Live, Phase, Place};
 use super::members::resolve;
 use super::plan::StdinKind;
+use super::prompts;
 use super::rundir::Input as RunInput;
 use super::state::{self, Input};
 use super::{CommandSpec, FleetError, Inner, Stdin};
 use crate::model::{Principal, PrincipalId, RunId, Scope, Task, TaskId, TaskState, Timestamp};
-use crate::store::StoreError;
+use crate::store::{PromptRow, StoreError};
 
 /// What a stop may take beyond the grace between TERM and KILL.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
@@ -30,7 +31,9 @@ impl Inner {
     ) -> Result<Task, FleetError> {
         let member = resolve(spec.member.as_deref())?;
         let settings = self.settings();
-        let taken = self.book().take(settings.concurrency, settings.max_queued, now_us());
+        let claim = spec.prompt.as_ref().map(|prompt| prompt.claim.clone());
+        let taken =
+            self.book().take(settings.concurrency, settings.max_queued, now_us(), claim.as_ref());
         let (place, order) =
             taken.map_err(|queued| FleetError::QueueFull { member: member.to_owned(), queued })?;
         let run = RunId::random();
@@ -51,7 +54,7 @@ impl Inner {
                     Ok(())
                 })
                 .await;
-                self.book().give_back(place);
+                self.book().give_back(place, claim.as_ref());
                 self.fill();
                 Err(error)
             }
@@ -72,7 +75,7 @@ impl Inner {
         let open_stdin = plan.stdin == StdinKind::Open;
         let wanted_later = place != Place::Run || plan.retries > 0;
         let dir = self.run_dir(run);
-        let (of, stdin) = (dir.clone(), spec.stdin.clone());
+        let (of, stdin, prompt) = (dir.clone(), spec.stdin.clone(), spec.prompt.clone());
         blocking(move || {
             let input = match &stdin {
                 Stdin::Closed => RunInput::None,
@@ -80,18 +83,22 @@ impl Inner {
                 Stdin::Open => RunInput::Bytes(&[]),
             };
             of.prepare(&plan, input)?;
+            if let Some(prompt) = &prompt {
+                of.write_prompt(prompt)?;
+            }
             // A sync costs the caller milliseconds: none that is not needed.
             if wanted_later { of.keep() } else { Ok(()) }
         })
         .await
         .map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
         let task = new_task(principal, member, spec, run, place);
-        match self.put_new(task.clone(), place).await {
+        let prompt = spec.prompt.as_ref().map(|prompt| prompts::row(&task, prompt));
+        match self.put_new(task.clone(), prompt.clone(), place).await {
             // Whether the row is stored is not known. Asking again waits for the
             // journal to be opened anew; a row without a task would be there for
             // ever otherwise.
             Err(FleetError::Store(StoreError::Degraded)) => {
-                self.put_new(task.clone(), place).await?;
+                self.put_new(task.clone(), prompt, place).await?;
             }
             stored => stored?,
         }
@@ -100,12 +107,20 @@ impl Inner {
     }
 
     /// Stores the row of a new task; once, however often it is called.
-    async fn put_new(&self, row: Task, place: Place) -> Result<(), FleetError> {
+    async fn put_new(
+        &self,
+        row: Task,
+        prompt: Option<PromptRow>,
+        place: Place,
+    ) -> Result<(), FleetError> {
         let write = self.bus.store().write(move |tx| {
             if tx.task(row.id)?.is_some() {
                 return Ok(());
             }
             tx.put_task(&row)?;
+            if let Some(prompt) = &prompt {
+                tx.put_prompt(prompt)?;
+            }
             if let Place::Queue(position) = place {
                 let event = state::queued(&row, position).map_err(StoreError::Event)?;
                 tx.append(event)?;

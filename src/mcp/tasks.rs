@@ -14,8 +14,8 @@ use super::tools::{Context, Deps, Failure, Outcome, outcome_of};
 use crate::fleet::FleetError;
 use crate::model::{Principal, Scope, Task, TaskId, TaskState};
 
-/// The tool whose calls become tasks.
-pub const TOOL: &str = "execute_command";
+/// The tools whose calls become tasks.
+pub const TOOLS: [&str; 2] = ["execute_command", "execute_prompt"];
 
 /// How often a client that does not listen should ask.
 const POLL: u64 = 2000;

@@ -8,6 +8,7 @@ mod arguments;
 mod context;
 mod event;
 mod failure;
+mod prompt;
 mod schema;
 mod status;
 mod task;
@@ -37,11 +38,13 @@ pub type Object = Map<String, Value>;
 pub struct Reply<T> {
     pub value: T,
     pub text: Option<String>,
+    /// It was done, and what was done failed: clients show that to the model.
+    pub failed: bool,
 }
 
 impl<T> From<T> for Reply<T> {
     fn from(value: T) -> Self {
-        Self { value, text: None }
+        Self { value, text: None, failed: false }
     }
 }
 
@@ -49,6 +52,7 @@ impl<T> From<T> for Reply<T> {
 pub struct Outcome {
     pub structured: Value,
     pub text: String,
+    pub failed: bool,
 }
 
 /// What a client may assume of a tool (2025-03-26, tool annotations).
@@ -95,6 +99,7 @@ impl Tools {
     pub fn new() -> Self {
         let mut rows = Vec::new();
         rows.extend(task::rows());
+        rows.extend(prompt::rows());
         rows.extend(event::rows());
         rows.extend(status::rows());
         Self(rows)
@@ -152,7 +157,7 @@ where
             let reply = run(context, arguments::read(arguments)?).await?;
             let structured = serde_json::to_value(&reply.value).map_err(Failure::Encode)?;
             let text = reply.text.unwrap_or_else(|| structured.to_string());
-            Ok(Outcome { structured, text })
+            Ok(Outcome { structured, text, failed: reply.failed })
         })
     });
     Tool {
@@ -184,7 +189,7 @@ mod tests {
             bytes += serde_json::to_vec(&*tool.input).unwrap().len();
             bytes += serde_json::to_vec(&*tool.output).unwrap().len() + tool.description.len();
         }
-        assert_eq!(tools.of(&owner).count(), 9);
+        assert_eq!(tools.of(&owner).count(), 11);
         assert!(bytes < 25_000, "{bytes} bytes of every client's context");
     }
 

@@ -91,6 +91,23 @@ CREATE TABLE member (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Version 4: prompts, and the sessions that can be gone on with.
+const PROMPTS: &str = "
+CREATE TABLE prompt (
+    task      TEXT PRIMARY KEY,
+    project   TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    member    TEXT NOT NULL,
+    provider  TEXT NOT NULL,
+    folder    TEXT NOT NULL,
+    session   TEXT,             -- the provider's own id of the conversation
+    created   INTEGER NOT NULL,
+    result    TEXT              -- JSON, once it has ended
+) STRICT, WITHOUT ROWID;
+CREATE INDEX prompt_by_session ON prompt (session);
+CREATE INDEX prompt_by_age ON prompt (created);
+";
+
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
 ///
@@ -98,14 +115,18 @@ CREATE TABLE member (
 /// If the database or its copy cannot be written.
 pub fn bring_up(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let steps = match schema_version(connection)? {
-        0 => format!("{JOURNAL}{TOKENS}{MEMBERS}"),
+        0 => format!("{JOURNAL}{TOKENS}{MEMBERS}{PROMPTS}"),
         1 => {
             back_up(connection, path, 1)?;
-            format!("{TOKENS}{MEMBERS}")
+            format!("{TOKENS}{MEMBERS}{PROMPTS}")
         }
         2 => {
             back_up(connection, path, 2)?;
-            MEMBERS.to_owned()
+            format!("{MEMBERS}{PROMPTS}")
+        }
+        3 => {
+            back_up(connection, path, 3)?;
+            PROMPTS.to_owned()
         }
         _ => return Ok(()),
     };
@@ -169,7 +190,7 @@ mod tests {
         bring_up(&connection, &path).unwrap();
         assert_eq!(schema_version(&connection).unwrap(), SCHEMA_VERSION);
         assert_eq!(kept(&connection), 3);
-        for table in ["token", "member"] {
+        for table in ["token", "member", "prompt"] {
             let sql = format!("SELECT count(*) FROM {table}");
             let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
             assert_eq!(rows, 0, "{table}");

@@ -3,11 +3,16 @@
 //! tools. Doc comments become the descriptions that a model reads.
 
 mod event;
+mod prompt;
 mod status;
 mod task;
 
 pub use event::{
     EventsResult, GapView, ListEvents, PublishEvent, PublishEventResult, WaitForEvents,
+};
+pub use prompt::{
+    ContextSize, EndedPrompt, ExecutePrompt, ExecutePromptResult, PromptView, ResumeWish,
+    StopPrompt, StopPromptResult,
 };
 pub use status::{FleetStatus, JournalStatus, MemberStatus, NoArguments, VersionResult};
 pub use task::{

@@ -64,6 +64,7 @@ impl Rig {
             runs,
             supervisor: env!("CARGO_BIN_EXE_fleetd").into(),
             tasks: fleetd::config::Tasks::default(),
+            providers: fleetd::config::Providers::built_in(),
         };
         let fleet = Fleet::new(options, bus.clone());
         let identity = Identity {
