@@ -18,6 +18,7 @@ mod daemon;
 mod gate;
 mod http;
 mod mcp;
+mod prompt;
 mod release;
 mod store;
 mod support;
