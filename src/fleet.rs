@@ -39,7 +39,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp};
+use crate::model::{
+    Cursor, ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp,
+};
 use crate::store::StoreError;
 
 pub use members::MemberReport;
@@ -210,6 +212,21 @@ impl Fleet {
         }
         let taken = Arc::clone(&self.0).take(Arc::clone(&principal.id), spec);
         self.0.tracker.spawn(taken).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The position after which all events of the task stand, to begin reading at.
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`].
+    pub async fn before(&self, principal: &Principal, id: TaskId) -> Result<Cursor, FleetError> {
+        // Read first: what happens meanwhile comes after it.
+        let head = self.0.bus.head();
+        let task = self.task(principal, id).await?;
+        let run = task.run.map(|run| run.to_string()).unwrap_or_default();
+        let (ids, project) = ([format!("{id}.queued"), format!("{run}.started")], task.project);
+        let read = self.0.bus.store().read(move |snapshot| snapshot.first_of(&project, &ids));
+        let first = read.await?;
+        Ok(first.map_or(head, |seq| Cursor { seq: seq.saturating_sub(1), ..head }))
     }
 
     /// Waits until the task has ended. Dropping the wait does nothing to the task.

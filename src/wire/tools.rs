@@ -11,8 +11,8 @@ pub use event::{
     EventsResult, GapView, ListEvents, PublishEvent, PublishEventResult, WaitForEvents,
 };
 pub use prompt::{
-    ContextSize, EndedPrompt, ExecutePrompt, ExecutePromptResult, PromptView, ResumeWish,
-    StopPrompt, StopPromptResult,
+    ContextSize, DEFAULT_PROMPT_TIMEOUT_S, EndedPrompt, ExecutePrompt, ExecutePromptResult,
+    PromptView, ResumeWish, StopPrompt, StopPromptResult,
 };
 pub use status::{FleetStatus, JournalStatus, MemberStatus, NoArguments, VersionResult};
 pub use task::{

@@ -1,6 +1,7 @@
 //! Prompts with the real programs of the models' makers, against a model stub on
 //! loopback.
 
+mod cli;
 mod ends;
 mod providers;
 mod queue;

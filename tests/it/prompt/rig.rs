@@ -116,7 +116,8 @@ impl Rig {
 
     /// Everything that is told of one run, from its beginning.
     pub fn follow(&self, id: &str) -> Stream {
-        self.daemon.events(&format!("stream_id={id}&since=0"))
+        let request = self.daemon.request("GET", &format!("/sse?stream_id={id}"));
+        Stream::open(self.daemon.connect(), &request)
     }
 
     /// The events of one run so far, by type.
