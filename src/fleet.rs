@@ -31,7 +31,6 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
@@ -39,9 +38,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{
-    Cursor, ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp,
-};
+use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp};
 use crate::store::StoreError;
 
 pub use members::MemberReport;
@@ -214,21 +211,6 @@ impl Fleet {
         self.0.tracker.spawn(taken).await.map_err(|_| StoreError::Closed)?
     }
 
-    /// The position after which all events of the task stand, to begin reading at.
-    ///
-    /// # Errors
-    /// [`FleetError::NoTask`].
-    pub async fn before(&self, principal: &Principal, id: TaskId) -> Result<Cursor, FleetError> {
-        // Read first: what happens meanwhile comes after it.
-        let head = self.0.bus.head();
-        let task = self.task(principal, id).await?;
-        let run = task.run.map(|run| run.to_string()).unwrap_or_default();
-        let (ids, project) = ([format!("{id}.queued"), format!("{run}.started")], task.project);
-        let read = self.0.bus.store().read(move |snapshot| snapshot.first_of(&project, &ids));
-        let first = read.await?;
-        Ok(first.map_or(head, |seq| Cursor { seq: seq.saturating_sub(1), ..head }))
-    }
-
     /// Waits until the task has ended. Dropping the wait does nothing to the task.
     ///
     /// # Errors
@@ -331,42 +313,9 @@ impl Fleet {
         }
     }
 
-    /// Appends to the standard input of a task that has it open. `offset` makes
-    /// a repeated request harmless; `end` closes it. Returns the bytes held.
-    /// Waits while much of what was sent before is still unread.
-    ///
-    /// # Errors
-    /// [`FleetError::NoTask`]; [`FleetError::Invalid`] if the input is not open,
-    /// no longer read, or `offset` leaves a hole.
-    pub async fn input(
-        &self,
-        principal: &Principal,
-        id: TaskId,
-        offset: u64,
-        bytes: Bytes,
-        end: bool,
-    ) -> Result<u64, FleetError> {
-        self.task(principal, id).await?;
-        let Some(live) = self.0.book().get(id) else {
-            let problem = String::from("has ended and reads no more input");
-            return Err(FleetError::Invalid { argument: "task", problem });
-        };
-        self.0.append_input(&live, offset, bytes, end).await
-    }
-
     /// Who the members are, and the links to them.
     pub fn roster(&self) -> &Roster {
         &self.0.roster
-    }
-
-    /// The table of providers.
-    pub fn providers(&self) -> Arc<config::Providers> {
-        Arc::clone(&self.0.providers.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Takes another table; prompts that were taken keep theirs.
-    pub fn set_providers(&self, providers: config::Providers) {
-        *self.0.providers.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(providers);
     }
 
     /// Members and how busy they are.
@@ -377,11 +326,6 @@ impl Fleet {
     /// Tasks that are running or waiting.
     pub fn open_tasks(&self) -> usize {
         self.0.book().open()
-    }
-
-    /// How long ended tasks are kept.
-    pub fn keeps(&self) -> Duration {
-        Duration::from_secs(self.0.settings().keep_days.saturating_mul(24 * 60 * 60))
     }
 
     /// Takes new bounds; running tasks keep theirs.

@@ -12,6 +12,7 @@ mod report;
 mod telling;
 
 use std::path::Path;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use super::drive::blocking;
 use super::leases::Claim;
 use super::providers::is_session_id;
 use super::{CommandSpec, Fleet, FleetError, Program, Prompted, Stdin};
-use crate::config::{Format, Provider};
+use crate::config::{self, Format, Provider};
 use crate::model::{Member, MemberPlace, Principal, Project, Task, TaskId, TaskState, Timestamp};
 use crate::store::PromptRow;
 
@@ -71,6 +72,16 @@ pub enum Resume {
 const MARGIN: u64 = 20_000;
 
 impl Fleet {
+    /// The table of providers.
+    pub fn providers(&self) -> Arc<config::Providers> {
+        Arc::clone(&self.0.providers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes another table; prompts that were taken keep theirs.
+    pub fn set_providers(&self, providers: config::Providers) {
+        *self.0.providers.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(providers);
+    }
+
     /// Takes a prompt: it is durable, and started or queued, when this returns.
     ///
     /// # Errors

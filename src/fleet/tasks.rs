@@ -11,8 +11,10 @@ use super::plan::StdinKind;
 use super::prompts;
 use super::rundir::Input as RunInput;
 use super::state::{self, Input};
-use super::{CommandSpec, FleetError, Inner, Stdin};
-use crate::model::{Principal, PrincipalId, RunId, Scope, Task, TaskId, TaskState, Timestamp};
+use super::{CommandSpec, Fleet, FleetError, Inner, Stdin};
+use crate::model::{
+    Cursor, Principal, PrincipalId, RunId, Scope, Task, TaskId, TaskState, Timestamp,
+};
 use crate::store::{PromptRow, StoreError};
 
 /// What a stop may take beyond the grace between TERM and KILL.
@@ -20,6 +22,23 @@ const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// Rows looked through for a principal who sees only some of them.
 const LOOKED_THROUGH: usize = 10_000;
+
+impl Fleet {
+    /// The position after which all events of the task stand, to begin reading at.
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`].
+    pub async fn before(&self, principal: &Principal, id: TaskId) -> Result<Cursor, FleetError> {
+        // Read first: what happens meanwhile comes after it.
+        let head = self.0.bus.head();
+        let task = self.task(principal, id).await?;
+        let run = task.run.map(|run| run.to_string()).unwrap_or_default();
+        let (ids, project) = ([format!("{id}.queued"), format!("{run}.started")], task.project);
+        let read = self.0.bus.store().read(move |snapshot| snapshot.first_of(&project, &ids));
+        let first = read.await?;
+        Ok(first.map_or(head, |seq| Cursor { seq: seq.saturating_sub(1), ..head }))
+    }
+}
 
 impl Inner {
     /// Takes a task. Runs as a loop of its own, so that a caller who goes away

@@ -12,7 +12,7 @@ pub use event::{
 };
 pub use prompt::{
     ContextSize, DEFAULT_PROMPT_TIMEOUT_S, EndedPrompt, ExecutePrompt, ExecutePromptResult,
-    PromptView, ResumeWish, StopPrompt, StopPromptResult,
+    PromptView, ResumeWish, StopPrompt, StopPromptResult, StoppedPrompt,
 };
 pub use status::{FleetStatus, JournalStatus, MemberStatus, NoArguments, VersionResult};
 pub use task::{

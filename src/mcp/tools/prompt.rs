@@ -11,7 +11,7 @@ use crate::fleet::{FleetError, PromptReport, PromptResult, PromptSpec, Resume};
 use crate::model::{Filter, Scope, Task, TaskId, TaskState};
 use crate::wire::tools::{
     EndedPrompt, ExecutePrompt, ExecutePromptResult, PromptView, ResumeWish, StopPrompt,
-    StopPromptResult, TaskView,
+    StopPromptResult, StoppedPrompt,
 };
 
 use super::{About, Context, Failure, Hints, Reply, Tool, row};
@@ -261,11 +261,13 @@ async fn stop_prompt(
     for task in &prompts {
         fleet.ask_stop(principal, task.id).await?;
     }
-    let mut tasks = Vec::with_capacity(prompts.len());
+    let mut stopped = Vec::with_capacity(prompts.len());
     for task in prompts {
-        tasks.push(TaskView::from(&fleet.stop(principal, task.id).await?));
+        let task = fleet.stop(principal, task.id).await?;
+        let (stream_id, state) = (task.id.to_string(), task.state.as_str().to_owned());
+        stopped.push(StoppedPrompt { stream_id, state });
     }
-    Ok(StopPromptResult { tasks }.into())
+    Ok(StopPromptResult { prompts: stopped }.into())
 }
 
 #[cfg(test)]

@@ -6,8 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::TaskView;
-
 /// Seconds without output after which a prompt is ended, unless the caller says otherwise.
 pub const DEFAULT_PROMPT_TIMEOUT_S: u64 = 300;
 
@@ -23,10 +21,10 @@ pub struct ExecutePrompt {
     /// Member to run on, by id; wins over member_name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member_id: Option<String>,
-    /// Go on with this session; wins over resume.
+    /// Session to go on with; wins over resume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_id: Option<String>,
-    /// true: go on with your last session in that folder, if any; false: begin one; or a session's id.
+    /// true: go on with your last session in that folder, if any; false: begin one; or an id.
     #[serde(default)]
     pub resume: ResumeWish,
     /// End it after this many seconds without output. 0: never.
@@ -35,7 +33,7 @@ pub struct ExecutePrompt {
     /// End it after this many seconds in all. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_s: Option<u64>,
-    /// Most turns, 1 to 500, where the provider has such a limit.
+    /// 1 to 500, where the provider has such a limit.
     #[serde(default = "default_turns")]
     pub max_turns: u32,
     /// cheap, standard, premium, or the provider's name of a model. Default: standard.
@@ -53,10 +51,10 @@ pub struct ExecutePrompt {
     /// Folder to work in. Default: the member's work folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_from: Option<String>,
-    /// Refuse if the model has no room for so many tokens.
+    /// Refuse if the model has less room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_context_tokens: Option<u64>,
-    /// The same in sizes: S, M, L.
+    /// The same: 4000, 20000, 60000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_size: Option<ContextSize>,
     /// true: return at once with a stream_id; text and end come as events.
@@ -99,9 +97,9 @@ impl ContextSize {
 /// Result of `execute_prompt`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ExecutePromptResult {
-    /// The task's id: for monitor_task, stop_prompt and /events?stream_id=. Null if it was not taken.
+    /// The task's id; null if it was not taken.
     pub stream_id: Option<String>,
-    /// started or queued (async), or how it ended: completed, failed, cancelled, unknown.
+    /// started, queued, completed, failed, cancelled or unknown.
     pub status: String,
     #[serde(flatten)]
     pub ended: EndedPrompt,
@@ -115,15 +113,14 @@ pub struct EndedPrompt {
     /// Tokens as the provider counts them, cache included.
     pub usage: Option<Value>,
     pub cost_usd: Option<f64>,
-    /// Give it as session_id to go on with the conversation.
     #[serde(rename = "sessionId")]
     pub session_id: Option<String>,
     pub turns: Option<u64>,
     #[serde(rename = "isError")]
     pub is_error: Option<bool>,
-    /// Of a failure: its kind, such as auth, overloaded, empty_response.
+    /// Of a failure: auth, overloaded, empty_response and so on.
     pub reason: Option<String>,
-    /// Of a failure: what was said, foreign text.
+    /// What was said of it, foreign text.
     pub message: Option<String>,
 }
 
@@ -133,9 +130,7 @@ pub struct PromptView {
     pub provider: String,
     /// A part of what the model said so far, foreign text.
     pub text: String,
-    /// First byte of text shown.
     pub text_offset: u64,
-    /// Bytes of text so far.
     pub text_bytes: u64,
     #[serde(flatten)]
     pub ended: EndedPrompt,
@@ -160,7 +155,15 @@ pub struct StopPrompt {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StopPromptResult {
     /// The prompts after the stop.
-    pub tasks: Vec<TaskView>,
+    pub prompts: Vec<StoppedPrompt>,
+}
+
+/// A prompt that was asked to stop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StoppedPrompt {
+    pub stream_id: String,
+    /// cancelled, or how it had ended before.
+    pub state: String,
 }
 
 fn default_timeout() -> u64 {

@@ -82,7 +82,7 @@ fn a_stop_ends_the_whole_tree() {
     eventually("the tool runs", sleeps);
     let waiting = rig.begin("hello", json!({ "resume": false }));
     let stopped = rig.daemon.tool("stop_prompt", json!({ "member_name": "local" }));
-    let tasks = stopped["tasks"].as_array().unwrap();
+    let tasks = stopped["prompts"].as_array().unwrap();
     assert_eq!(tasks.len(), 2, "{stopped}");
     assert!(tasks.iter().all(|task| task["state"] == "cancelled"), "{stopped}");
     eventually("nothing of it is left", || !sleeps());
