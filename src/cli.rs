@@ -18,6 +18,7 @@ mod gather;
 mod launch;
 mod logs;
 mod mcp;
+mod member;
 mod output;
 mod place;
 mod prompt;
@@ -37,11 +38,12 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::client::Client;
 use crate::config::Paths;
-use crate::model::Project;
+use crate::model::{Project, ToolSet};
 
 use output::Output;
 
@@ -103,6 +105,7 @@ enum Command {
     Run(run::Run),
     Prompt(prompt::Prompt),
     Tasks(task::Tasks),
+    Members(member::Members),
     Events(event::Events),
     Publish(publish::Publish),
     Mcp(bridge::Bridge),
@@ -124,6 +127,7 @@ impl Command {
             Self::Run(command) => command.handle(cx).await,
             Self::Prompt(command) => command.handle(cx).await,
             Self::Tasks(command) => command.handle(cx).await,
+            Self::Members(command) => command.handle(cx).await,
             Self::Events(command) => command.handle(cx).await,
             Self::Publish(command) => command.handle(cx).await,
             Self::Mcp(command) => command.handle(cx).await,
@@ -172,6 +176,12 @@ fn run(cli: Cli, out: Output) -> Outcome {
     outcome
 }
 
+/// A value of `--tools`.
+fn tool_set() -> impl TypedValueParser<Value = ToolSet> {
+    let names = PossibleValuesParser::new(ToolSet::EVERY.map(ToolSet::name));
+    names.try_map(|name| name.parse::<ToolSet>())
+}
+
 /// A value of `--project`.
 fn project(text: &str) -> Result<Project, String> {
     Project::parse(text).map_err(|error| error.to_string())
@@ -216,6 +226,14 @@ mod tests {
             "tasks stop 1d0c1f5e-6d34-4c0e-8a4e-9a3c0d1c8f11",
             "tasks show 1d0c1f5e-6d34-4c0e-8a4e-9a3c0d1c8f11",
             "tasks output 1d0c1f5e-6d34-4c0e-8a4e-9a3c0d1c8f11 --follow --stderr",
+            "members add web-1 --host h --port 22 --user u --key f --work-folder /w --accept-new --json",
+            "members add here --local --work-folder /w",
+            "members list --json --tag gpu",
+            "members show web-1",
+            "members update web-1 --rename web-2 --all-projects",
+            "members rm web-1 --force",
+            "members trust web-1 --fingerprint SHA256:x",
+            "members setup-key web-1 --json",
             "events",
             "events --since 0 --json",
             "events --since 0000002a:7 --follow --types task.*,custom.>",
@@ -227,13 +245,16 @@ mod tests {
             "publish --project p custom.y",
             "publish custom.x --data {} --subject s --id i --severity notice",
             "mcp --no-channel",
+            "mcp --tools task,event",
             "mcp --start --types task.*,custom.> --as me",
             "mcp-config --json",
+            "mcp-config --tools task --tools event",
             "mcp-config --client codex --install --dry-run --transport stdio --project p",
             "mcp-headers",
             "token rotate",
             "token create ci --project web --project api --read-only --json",
             "token create ci --all-projects",
+            "token create ci --tools task,event --tools fleet",
             "token list --json",
             "token revoke ci",
             "version",
@@ -258,6 +279,8 @@ mod tests {
             "tasks --json stop x",
             "publish",
             "logs --lines x",
+            "token create ci --tools tasks",
+            "mcp-config --tools nope",
         ] {
             let words = std::iter::once("fleetctl").chain(line.split_whitespace());
             let error = Cli::try_parse_from(words).err();

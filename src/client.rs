@@ -13,6 +13,7 @@ mod backoff;
 mod error;
 mod events;
 mod link;
+mod members;
 mod output;
 mod relay;
 mod runtime;
@@ -29,11 +30,12 @@ use serde::Deserialize;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Paths;
-use crate::model::{Project, TaskId};
+use crate::model::{Project, TaskId, ToolSets};
 
 pub use backoff::Backoff;
 pub use error::ClientError;
 pub use events::{EventQuery, EventStream, Incoming};
+pub use members::HostKeyView;
 pub use output::OutputFollower;
 pub use relay::{McpAnswer, McpSession};
 pub use runtime::RuntimeFile;
@@ -53,6 +55,7 @@ pub struct Client {
     loops: TaskTracker,
     /// Everything is narrowed to it.
     project: Option<Project>,
+    offer: Option<ToolSets>,
 }
 
 /// The daemon as its connection shows it.
@@ -65,7 +68,7 @@ pub struct Daemon {
 impl Client {
     /// A client of the daemon whose files lie at `paths`.
     pub fn new(paths: Paths) -> Self {
-        Self { paths, patience: PATIENCE, loops: TaskTracker::new(), project: None }
+        Self { paths, patience: PATIENCE, loops: TaskTracker::new(), project: None, offer: None }
     }
 
     /// The same client with another patience (see [`ClientError::Frozen`]).
@@ -77,6 +80,12 @@ impl Client {
     /// The same client, which sees and touches only what is of `project`.
     pub fn within(mut self, project: Option<Project>) -> Self {
         self.project = project;
+        self
+    }
+
+    /// The same client, which offers these tools to whoever it relays for.
+    pub fn offering(mut self, tools: Option<ToolSets>) -> Self {
+        self.offer = tools;
         self
     }
 

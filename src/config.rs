@@ -24,6 +24,7 @@ pub struct Config {
     pub server: Server,
     pub journal: Journal,
     pub tasks: Tasks,
+    pub members: Members,
     pub mcp: Mcp,
     pub log: Log,
 }
@@ -80,12 +81,26 @@ pub struct Tasks {
     pub keep_mib: u64,
 }
 
+/// Machines that are reached by SSH.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Members {
+    /// Seconds of silence after which a member is asked for a sign of life.
+    pub keepalive_s: u64,
+    /// Seconds of silence after which it is offline.
+    pub offline_after_s: u64,
+    /// Seconds that connecting may take, jump hosts included.
+    pub connect_timeout_s: u64,
+}
+
 /// The Model Context Protocol.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Mcp {
     /// Serve the HTTP+SSE transport of 2024-11-05 as well.
     pub legacy_sse: bool,
+    /// Serve the draft of the Events extension (SEP-3415).
+    pub events_extension: bool,
 }
 
 /// The daemon's own log.
@@ -141,9 +156,15 @@ impl Default for Tasks {
     }
 }
 
+impl Default for Members {
+    fn default() -> Self {
+        Self { keepalive_s: 5, offline_after_s: 15, connect_timeout_s: 10 }
+    }
+}
+
 impl Default for Mcp {
     fn default() -> Self {
-        Self { legacy_sse: true }
+        Self { legacy_sse: true, events_extension: false }
     }
 }
 

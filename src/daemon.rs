@@ -14,6 +14,7 @@ mod journal;
 mod keep;
 mod lock;
 mod log;
+mod outfit;
 mod place;
 mod process;
 mod reload;
@@ -30,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
-use crate::config::{self, Config, Paths, Providers};
-use crate::fleet::{Fleet, FleetOptions};
+use crate::config::{self, Config, Paths};
+use crate::fleet::Fleet;
 use crate::http::{Http, HttpOptions, Services};
 use crate::mcp::{Identity, Mcp};
 use crate::model::Timestamp;
@@ -174,13 +175,7 @@ impl Daemon {
         let (tcp, port) = keep::listen(paths, config.server.port).await?;
         let unix = keep::listen_unix(paths)?;
         let url = format!("http://127.0.0.1:{port}");
-        let options = FleetOptions {
-            runs: paths.runs(),
-            supervisor: std::env::current_exe().map_err(DaemonError::Runtime)?,
-            tasks: config.tasks.clone(),
-            providers: Providers::load(&paths.providers())?,
-        };
-        let fleet = Fleet::new(options, bus.clone());
+        let fleet = Fleet::new(outfit::fleet(paths, &config)?, bus.clone());
         fleet.set_command_umask(claim.found_umask);
         let recovery = fleet.recover().await?;
         journal::announce(&bus, &instance, &report, recovery).await?;
@@ -193,6 +188,7 @@ impl Daemon {
         };
         let mcp = Mcp::new(identity, bus.clone(), fleet.clone());
         mcp.set_legacy_sse(config.mcp.legacy_sse);
+        mcp.set_events_extension(config.mcp.events_extension);
         let options = HttpOptions {
             port,
             token,
@@ -272,6 +268,7 @@ impl Daemon {
                 self.fleet.reconfigure(config.tasks.clone());
                 self.fleet.set_providers(providers);
                 self.mcp.set_legacy_sse(config.mcp.legacy_sse);
+                self.mcp.set_events_extension(config.mcp.events_extension);
                 self.logging.set_level(config.log.level);
                 self.config = config;
                 tracing::info!("took the configuration anew");

@@ -18,6 +18,7 @@ mod process;
 mod prompts;
 mod providers;
 mod recover;
+mod remote;
 mod roster;
 mod rundir;
 mod spec;
@@ -27,28 +28,33 @@ mod sweep;
 mod tasks;
 mod watch;
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::bus::Bus;
 use crate::config;
-use crate::model::{ErrorCode, OutputStream, Principal, RunId, Task, TaskId, TaskState, Timestamp};
+use crate::model::{ErrorCode, MemberId, OutputStream, Principal, RunId, Task, TaskId, TaskState};
 use crate::store::StoreError;
 
 pub use members::MemberReport;
+pub use output::OutputPage;
 pub use prompts::{PromptReport, PromptSpec, Resume};
 pub use providers::{PromptResult, Reason};
-pub use roster::{MemberHandle, Roster, RosterError};
+pub use roster::{
+    MemberChange, MemberHandle, Permissions, PermissionsSpec, Role, Roster, RosterError,
+    RosterOptions, Settled, Standing,
+};
 pub use spec::{CommandSpec, Program, Prompted, Stdin};
 pub use supervisor::supervise;
 
 use live::Book;
+use remote::Place;
 use rundir::RunDir;
 use watch::Growth;
 
@@ -97,7 +103,7 @@ impl FleetError {
 }
 
 /// What the fleet is built from.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FleetOptions {
     /// Where run directories are made; exists, ours alone.
     pub runs: PathBuf,
@@ -105,6 +111,7 @@ pub struct FleetOptions {
     pub supervisor: PathBuf,
     pub tasks: config::Tasks,
     pub providers: config::Providers,
+    pub roster: RosterOptions,
 }
 
 /// What became of the tasks that were open when the last daemon ended.
@@ -113,22 +120,6 @@ pub struct Recovery {
     pub adopted: u64,
     pub settled: u64,
     pub unknown: u64,
-}
-
-/// A part of a stream's bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputPage {
-    /// Whose bytes these are; the next run of a task begins at 0 again.
-    pub run: RunId,
-    pub bytes: Bytes,
-    /// Position of the first byte in the stream.
-    pub offset: u64,
-    /// Bytes the command wrote so far that are kept.
-    pub kept: u64,
-    /// Bytes dropped because of the cap.
-    pub cut: u64,
-    /// The task has ended: no more will come.
-    pub ended: bool,
 }
 
 /// The fleet; clones share it.
@@ -145,8 +136,9 @@ struct Inner {
     umask: AtomicU32,
     /// Never held across an await, nor while a file is touched.
     book: Mutex<Book>,
+    /// What the runs on each remote member share. Never held across an await.
+    places: Mutex<HashMap<MemberId, Arc<Place>>>,
     growth: OnceLock<Option<Arc<Growth>>>,
-    since: Timestamp,
     tracker: TaskTracker,
     closing: CancellationToken,
 }
@@ -157,7 +149,7 @@ const USUAL_UMASK: u32 = 0o022;
 impl Fleet {
     pub fn new(options: FleetOptions, bus: Bus) -> Self {
         Self(Arc::new(Inner {
-            roster: Roster::new(bus.clone()),
+            roster: Roster::new(options.roster, bus.clone()),
             bus,
             runs: options.runs,
             supervisor: options.supervisor,
@@ -165,8 +157,8 @@ impl Fleet {
             settings: Mutex::new(options.tasks),
             providers: Mutex::new(Arc::new(options.providers)),
             umask: AtomicU32::new(USUAL_UMASK),
+            places: Mutex::default(),
             growth: OnceLock::new(),
-            since: Timestamp::now(),
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
         }))
@@ -199,7 +191,9 @@ impl Fleet {
         principal: &Principal,
         spec: CommandSpec,
     ) -> Result<Task, FleetError> {
+        let member = self.0.roster.resolve(principal, spec.member.as_deref(), None)?;
         admit::check(&spec)?;
+        remote::check(&member, &spec)?;
         if !principal.sees(&spec.project) {
             let problem = String::from("is not one of yours");
             return Err(FleetError::Invalid { argument: "project", problem });
@@ -207,7 +201,7 @@ impl Fleet {
         if self.0.closing.is_cancelled() {
             return Err(StoreError::Closed.into());
         }
-        let taken = Arc::clone(&self.0).take(Arc::clone(&principal.id), spec);
+        let taken = Arc::clone(&self.0).take(Arc::clone(&principal.id), member, spec);
         self.0.tracker.spawn(taken).await.map_err(|_| StoreError::Closed)?
     }
 
@@ -318,9 +312,12 @@ impl Fleet {
         &self.0.roster
     }
 
-    /// Members and how busy they are.
-    pub async fn members(&self) -> Vec<MemberReport> {
-        vec![self.0.report()]
+    /// Members that `principal` may see, and how busy they are.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn members(&self, principal: &Principal) -> Result<Vec<MemberReport>, FleetError> {
+        self.0.report(principal).await
     }
 
     /// Tasks that are running or waiting.

@@ -20,6 +20,7 @@ mod framing;
 mod guard;
 mod guarded;
 mod listener;
+mod members;
 mod metrics;
 mod problem;
 mod query;

@@ -22,12 +22,14 @@ mod answer;
 mod asking;
 mod engine;
 mod era;
+mod events;
 mod frames;
 mod front;
 mod guest;
 mod handler;
 mod headers;
 mod message;
+mod offer;
 mod page;
 mod patience;
 mod push;
@@ -37,29 +39,32 @@ mod resources;
 mod revision;
 mod session;
 mod sessions;
+mod shares;
 mod stdio;
 mod tasks;
 mod tools;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use http_body_util::combinators::UnsyncBoxBody;
+use rmcp::model::MetaObject;
 
 use crate::bus::Bus;
 use crate::fleet::Fleet;
-use crate::model::{Principal, Timestamp};
+use crate::model::{Principal, Scope, Timestamp, ToolSets};
 
-pub use front::Connection;
 pub use guest::{Guest, GuestReply, Talk};
 pub use refusal::Refusal;
 pub use session::SessionKey;
+pub use tasks::TaskSupport;
 
 use engine::Engine;
 use front::Front;
-use tools::Deps;
+use tasks::Works;
+use tools::{Deps, Tools};
 
 /// The body of an answer: whole, or a stream of server-sent events.
 pub type McpBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -74,6 +79,22 @@ pub struct Identity {
     pub url: String,
     /// Makes session ids ours. The same after a restart, so that ids survive it.
     pub session_key: SessionKey,
+}
+
+/// The scopes that calling the tools of `sets` takes: a token of these sets has
+/// no use for others.
+pub fn scopes_of(sets: ToolSets) -> Vec<Scope> {
+    Tools::new().scopes(sets)
+}
+
+impl Identity {
+    /// Who answers, as every result of the stateless era says (2026-07-28, basic).
+    fn meta(&self) -> MetaObject {
+        let mut meta = MetaObject::new();
+        let info = serde_json::json!({ "name": "fleetd", "version": self.version });
+        meta.insert(String::from("io.modelcontextprotocol/serverInfo"), info);
+        meta
+    }
 }
 
 /// The protocol's server side; clones share it.
@@ -95,7 +116,9 @@ impl Mcp {
         guest: Option<Arc<dyn Guest>>,
     ) -> Self {
         let key = identity.session_key.clone();
-        let engine = Engine::new(Deps { identity, bus: bus.clone(), fleet }, guest);
+        let events = AtomicBool::new(false);
+        let deps = Deps { identity, bus: bus.clone(), fleet, events, works: Works::default() };
+        let engine = Engine::new(deps, guest);
         Self { front: Arc::new(Front::new(engine, bus, key)) }
     }
 
@@ -109,26 +132,14 @@ impl Mcp {
         self.front.handle(principal, request).await
     }
 
-    /// A client on a connection of its own, without HTTP: every message that it
-    /// says is one for [`Connection::accept`], and what is said to it comes from
-    /// the stream, in whole lines of JSON. The stream ends when the connection is
-    /// dropped, or the daemon closes.
-    ///
-    /// # Errors
-    /// If the system has no random bytes.
-    pub fn connect(
-        &self,
-        principal: Principal,
-    ) -> Result<(Connection, impl Stream<Item = Bytes> + Send + 'static + use<>), getrandom::Error>
-    {
-        let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce)?;
-        Ok(Connection::open(&self.front, Arc::new(principal), nonce, frames::Form::Lines))
-    }
-
     /// Whether the HTTP+SSE transport of 2024-11-05 is served, from now on.
     pub fn set_legacy_sse(&self, on: bool) {
         self.front.set_legacy_sse(on);
+    }
+
+    /// Whether the Events extension is served and announced, from now on.
+    pub fn set_events_extension(&self, on: bool) {
+        self.front.set_events_extension(on);
     }
 
     /// Ends all open streams, and the waits that calls are in.

@@ -12,6 +12,7 @@ mod member;
 mod principal;
 mod task;
 mod timestamp;
+mod toolset;
 mod topic;
 
 pub use cursor::{Cursor, CursorError, Epoch};
@@ -25,4 +26,5 @@ pub use member::{
 pub use principal::{Principal, PrincipalId, Project, ProjectError, Scope};
 pub use task::{Exit, OutputStream, RunId, Task, TaskId, TaskIdError, TaskState};
 pub use timestamp::Timestamp;
+pub use toolset::{ToolSet, ToolSetError, ToolSets};
 pub use topic::{TOPICS, Topic, TopicError, TopicSpec, topic_spec};

@@ -16,15 +16,21 @@
 //! X11, ports and environment are never forwarded.
 
 mod channel;
+mod connect;
+mod driver;
 mod error;
 mod exec;
 mod files;
+mod jump;
 mod keeper;
 mod known_hosts;
 mod link;
 mod options;
+mod owner;
+mod plain;
 mod pool;
 mod secret;
+mod ssh_config;
 mod target;
 
 pub use error::{FileProblem, ReachError};

@@ -28,6 +28,7 @@ mod quarantine;
 mod readers;
 mod reopen;
 mod retention;
+mod sessions;
 mod shared;
 mod space;
 mod state;
@@ -51,6 +52,7 @@ use crate::model::{Cursor, Epoch, ErrorCode, EventError};
 pub use journal::{CommittedBatch, CommittedEvent, EventRow, Published, Resume};
 pub use prompts::{PromptRow, SettledPrompt};
 pub use readers::Snapshot;
+pub use sessions::SessionRow;
 pub use tokens::TokenRow;
 pub use tx::Tx;
 

@@ -7,6 +7,7 @@ mod cloudevent;
 mod lines;
 mod sse;
 pub mod tools;
+pub mod wake;
 
 pub use cloudevent::{EncodedEvent, decode_batch, decode_event, encode_event, encode_signal};
 pub use lines::{Line, LineSplitter, MAX_LINE_BYTES};

@@ -3,11 +3,12 @@
 //! `cargo bench --bench service [-- NAME…]` prints medians of five rounds; a
 //! round measures floor and product one after the other, so that a noisy
 //! neighbour hits both. Names: ready, memory, publish, fanout, paced, idle,
-//! replay, execute, tools, sessions. Nothing here asserts: a benchmark informs, a person judges.
+//! replay, execute, tools, sessions, abandoned, listens. Nothing here asserts: a benchmark informs, a person judges.
 
 mod bare;
 mod daemon;
 mod floor;
+mod listens;
 mod load;
 mod mcp;
 mod measure;
@@ -17,8 +18,18 @@ use anyhow::{Result, bail};
 
 /// What can be measured, in the order it is printed.
 const ALL: &[&str] = &[
-    "ready", "memory", "publish", "fanout", "paced", "idle", "replay", "execute", "tools",
+    "ready",
+    "memory",
+    "publish",
+    "fanout",
+    "paced",
+    "idle",
+    "replay",
+    "execute",
+    "tools",
     "sessions",
+    "abandoned",
+    "listens",
 ];
 
 fn main() -> Result<()> {
@@ -53,7 +64,9 @@ fn main() -> Result<()> {
                 "replay" => measure::replay().await,
                 "execute" => measure::execute().await,
                 "tools" => mcp::tools().await,
-                _ => mcp::sessions().await,
+                "sessions" => mcp::sessions().await,
+                "abandoned" => mcp::abandoned().await,
+                _ => listens::listens().await,
             }
         })?;
     }

@@ -117,13 +117,50 @@ async fn each(server: &Server) -> Result<f64> {
     Ok((server.resident_kib()? - before) / SESSIONS as f64)
 }
 
+/// Handshakes that nobody follows up.
+const ABANDONED: usize = 10_000;
+
+/// Memory that abandoned handshakes leave behind.
+pub async fn abandoned() -> Result<()> {
+    let (mut grown, mut rates) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let server = Server::fresh()?;
+        // What is allocated once is not a session's.
+        begin(&server, 100).await?;
+        let (before, begun) = (server.resident_kib()?, Instant::now());
+        begin(&server, ABANDONED).await?;
+        rates.push(ABANDONED as f64 / begun.elapsed().as_secs_f64());
+        grown.push((server.resident_kib()? - before) / 1024.0);
+    }
+    line(
+        "resident memory after 10,000 abandoned initialize, grown by",
+        median(&grown),
+        "MiB",
+        "<= 10",
+    );
+    line("  their rate over one connection", median(&rates), "1/s", "");
+    Ok(())
+}
+
+async fn begin(server: &Server, count: usize) -> Result<()> {
+    let accept = "Accept: application/json, text/event-stream\r\n";
+    let request = post(server, "/mcp", "application/json", HELLO, accept);
+    let (mut stream, mut held) = (connect(server.address).await?, Vec::new());
+    for _ in 0..count {
+        stream.write_all(&request).await?;
+        answer(&mut stream, &mut held).await?;
+    }
+    Ok(())
+}
+
+const HELLO: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+
 /// Begins a session and opens its stream.
 async fn session(server: &Server) -> Result<TcpStream> {
-    let hello = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
     let ready = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     let accept = "Accept: application/json, text/event-stream\r\n";
     let mut posting = connect(server.address).await?;
-    posting.write_all(&post(server, "/mcp", "application/json", hello, accept)).await?;
+    posting.write_all(&post(server, "/mcp", "application/json", HELLO, accept)).await?;
     let head = until(&mut posting, b"\"result\"").await?.to_ascii_lowercase();
     let id = head.split("mcp-session-id: ").nth(1).context("no session id")?;
     let id = id.lines().next().context("no session id")?.to_owned();
@@ -142,7 +179,7 @@ async fn session(server: &Server) -> Result<TcpStream> {
 }
 
 /// Reads until `mark` has come.
-async fn until(stream: &mut TcpStream, mark: &[u8]) -> Result<String> {
+pub async fn until(stream: &mut TcpStream, mark: &[u8]) -> Result<String> {
     let (mut held, mut buffer) = (Vec::new(), [0; 4096]);
     while !held.windows(mark.len()).any(|part| part == mark) {
         let read = stream.read(&mut buffer).await?;

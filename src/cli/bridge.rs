@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 use super::output::Output;
 use super::{Cx, Outcome, daemon, exit};
 use crate::client::ClientError;
-use crate::model::{OutputStream, Pattern, Project};
+use crate::model::{OutputStream, Pattern, Project, ToolSet, ToolSets};
 use crate::wire::{Line, LineSplitter};
 use hub::{Hub, Words};
 
@@ -60,6 +60,9 @@ pub struct Bridge {
     /// Work in this project: see only what is of it, and start tasks in it.
     #[arg(long, value_parser = super::project)]
     project: Option<Project>,
+    /// Offer these sets of tools instead of `default`; several with commas, or again.
+    #[arg(long, value_name = "SET", value_delimiter = ',', value_parser = super::tool_set())]
+    tools: Vec<ToolSet>,
     /// Send no events, only answer.
     #[arg(long, conflicts_with_all = ["name", "types"])]
     no_channel: bool,
@@ -86,7 +89,7 @@ impl Bridge {
         let closed = CancellationToken::new();
         let writer = loops.spawn(write(cx.out.clone(), lines, closed.clone()));
         let channel = !self.no_channel;
-        let client = cx.client.clone().within(self.project);
+        let client = cx.client.clone().within(self.project).offering(ToolSets::of(self.tools));
         let hub = Arc::new(Hub::new(client, Words::new(words), channel));
         if self.start {
             loops.spawn(start(cx.clone(), self.config));
@@ -99,6 +102,8 @@ impl Bridge {
         let outcome = read(&hub, closed.clone()).await;
         keeping.abort();
         hub.settle(GRACE).await;
+        // A daemon that is away keeps the session a while, and loses nothing by it.
+        let _ = tokio::time::timeout(GRACE / 6, hub.end_session()).await;
         if let Some(pumping) = pumping {
             pumping.abort();
         }

@@ -12,7 +12,7 @@ use super::clients::install::Change;
 use super::clients::{self, Client, Connection, Entrance, Form, Transport};
 use super::exit::Ended;
 use super::{Cx, Outcome, exit};
-use crate::model::Project;
+use crate::model::{Project, ToolSet, ToolSets};
 
 /// Print, install or remove the configuration that connects an MCP client.
 ///
@@ -36,6 +36,9 @@ pub struct McpConfig {
     /// Have the client work in this project of the fleet.
     #[arg(long, value_parser = super::project)]
     project: Option<Project>,
+    /// Offer it this set of tools instead of `default`; several with commas, or again.
+    #[arg(long, value_name = "SET", value_delimiter = ',', value_parser = super::tool_set())]
+    tools: Vec<ToolSet>,
     /// Print it; this is what is done without --install and --uninstall.
     #[arg(long, conflicts_with_all = ["install", "uninstall"])]
     print: bool,
@@ -101,6 +104,7 @@ impl McpConfig {
             helper: &format!("{} mcp-headers --url {url}", super::quote::word(&called)),
             entrance: token.as_deref().map_or(Entrance::Elsewhere, Entrance::Token),
             project: self.project.as_ref().map(Project::as_str),
+            tools: ToolSets::of(self.tools.iter().copied()),
         };
         let entry = clients::entry(self.client, &connection)
             .map_err(|message| Ended { status: exit::USAGE, message })?;

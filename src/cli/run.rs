@@ -20,7 +20,8 @@ use crate::wire::tools::{
 
 /// Run a command as a task.
 ///
-/// It runs in this folder and with this PATH. Its output comes apart on stdout
+/// It runs in this folder and with this PATH; on another member in that member's
+/// work folder, with the PATH of a login there. Its output comes apart on stdout
 /// and stderr, its exit status is the status of `fleetctl run` (128 + n for
 /// signal n, 9 if it is not known), and it goes on when the daemon or this
 /// terminal is lost. Ctrl-C stops the task; a second Ctrl-C leaves it alone.
@@ -32,6 +33,7 @@ use crate::wire::tools::{
 Examples:
   fleetctl run -- make test
   fleetctl run --detach -- ./long-job.sh
+  fleetctl run --on build1 -- make test
   fleetctl run -- sh -c 'sort | uniq -c' < words.txt")]
 pub struct Run {
     /// Member to run on [default: the local machine].
@@ -84,16 +86,18 @@ impl Run {
     }
 
     fn arguments(&self, source: Source) -> anyhow::Result<ExecuteCommand> {
-        let folder = std::env::current_dir().context("cannot find the current folder")?;
-        let folder = folder.to_str().context("the current folder's name is not UTF-8")?;
-        let path = std::env::var("PATH").ok().map(|path| ("PATH".to_owned(), path));
+        let here = self.on.as_deref().is_none_or(|member| member.eq_ignore_ascii_case(HERE));
+        // Folder and PATH of this machine mean nothing on another.
+        let (folder, path) =
+            if here { (Some(folder()?), std::env::var("PATH").ok()) } else { (None, None) };
+        let path = path.map(|path| ("PATH".to_owned(), path));
         Ok(ExecuteCommand {
             command: quote::command_line(&self.command),
             member_name: self.on.clone(),
             member_id: None,
             timeout_s: self.timeout,
             max_total_s: self.max_total,
-            run_from: Some(folder.to_owned()),
+            run_from: folder,
             run_async: true,
             long_running: false,
             max_retries: 0,
@@ -104,6 +108,12 @@ impl Run {
             on_cancel: OnCancel::Continue,
         })
     }
+}
+
+/// The folder that the caller is in.
+fn folder() -> anyhow::Result<String> {
+    let folder = std::env::current_dir().context("cannot find the current folder")?;
+    Ok(folder.to_str().context("the current folder's name is not UTF-8")?.to_owned())
 }
 
 /// Starts the task. A cut in the middle leaves open whether it was started, and
@@ -123,6 +133,9 @@ async fn start(
         answer => Ok(answer?),
     }
 }
+
+/// The built-in member's name.
+const HERE: &str = "local";
 
 /// What makes us stop or leave.
 struct Signals {
@@ -238,6 +251,7 @@ fn result(view: &TaskView, gathered: &Gathered) -> ExecuteCommandResult {
         status: view.state.as_str().to_owned(),
         exit_code: view.exit_code,
         signal: view.signal,
+        signal_possible: view.signal_possible,
         stdout: Some(texts.stdout),
         stderr: Some(texts.stderr),
         omitted_bytes: texts.omitted,
@@ -305,6 +319,7 @@ mod tests {
             duration_ms: None,
             exit_code,
             signal,
+            signal_possible: None,
             reason: None,
             stop_requested: false,
             stdout_bytes: 0,

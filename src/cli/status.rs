@@ -49,14 +49,19 @@ impl Status {
 
 fn rendered(status: &FleetStatus, out: &Output) -> String {
     let journal = &status.journal;
+    let held = match (journal.events, journal.bytes) {
+        (Some(events), Some(bytes)) => format!("{events} events, {}", table::bytes(bytes)),
+        _ => "-".to_owned(),
+    };
+    let streams = status.subscriptions.map_or_else(|| "-".to_owned(), |count| count.to_string());
     let facts = table::facts(
         [
             ("fleetd", format!("{} (pid {})", status.version, status.pid)),
             ("url", status.url.clone()),
             ("up", table::duration(status.uptime_s.saturating_mul(1000))),
             ("cursor", status.cursor.clone()),
-            ("journal", format!("{} events, {}", journal.events, table::bytes(journal.bytes))),
-            ("streams", status.subscriptions.to_string()),
+            ("journal", held),
+            ("streams", streams),
         ],
         out.width(),
     );

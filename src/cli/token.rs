@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::{Cx, Outcome, exit, table};
 use crate::client::{ClientError, Daemon, NewToken};
-use crate::model::{Project, Scope};
+use crate::model::{Project, Scope, ToolSet, ToolSets};
 
 /// Manage the tokens that programs connecting by TCP have to show.
 ///
@@ -22,6 +22,7 @@ use crate::model::{Project, Scope};
 #[command(after_help = "\
 Examples:
   fleetctl token create ci --project web --read-only
+  fleetctl token create watcher --tools event
   fleetctl token list
   fleetctl token revoke ci
   fleetctl token rotate")]
@@ -68,6 +69,9 @@ struct Create {
     /// It may look and wait, but not publish, start or stop.
     #[arg(long)]
     read_only: bool,
+    /// A set of tools it may call, and no others; several with commas, or again.
+    #[arg(long, value_name = "SET", value_delimiter = ',', value_parser = super::tool_set())]
+    tools: Vec<ToolSet>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -116,6 +120,7 @@ impl Create {
             projects: self.projects,
             all_projects: self.all_projects,
             read_only: self.read_only,
+            tools: ToolSets::of(self.tools),
         };
         let token = cx.client.create_token(&new).await?;
         if self.json {
@@ -137,15 +142,28 @@ async fn list(cx: &Cx, json: bool) -> Outcome {
     let rows = tokens.iter().map(|token| {
         let projects: Vec<_> = token.projects.iter().map(Project::as_str).collect();
         let projects = if projects.is_empty() { "(all)".to_owned() } else { projects.join(" ") };
-        let may = if token.scopes == [Scope::Read] { "read" } else { "read publish run" };
-        vec![token.name.to_string(), projects, may.to_owned(), token.created.clone()]
+        let may: Vec<_> = token.scopes.iter().copied().map(word).collect();
+        let tools = match token.tools {
+            ToolSets::ALL => "(all)".to_owned(),
+            tools => tools.to_string().replace(',', " "),
+        };
+        vec![token.name.to_string(), projects, may.join(" "), tools, token.created.clone()]
     });
-    let head = ["NAME", "PROJECTS", "MAY", "CREATED"];
+    let head = ["NAME", "PROJECTS", "MAY", "TOOLS", "CREATED"];
     cx.out.print(&table::table(&head, rows, cx.out.width()))?;
     if tokens.is_empty() {
         cx.out.hint("no client has a token of its own; `fleetctl token create NAME` makes one");
     }
     Ok(exit::OK)
+}
+
+fn word(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Read => "read",
+        Scope::Publish => "publish",
+        Scope::Run => "run",
+        Scope::Admin => "admin",
+    }
 }
 
 /// Replaces the token by 32 fresh random bytes, in hex, in one step.

@@ -46,10 +46,20 @@ impl Client {
     ) -> Result<McpAnswer, ClientError> {
         let mut link = self.link().await?;
         let request = link
-            .request(Method::POST, "/mcp")
+            .request(Method::POST, &self.mcp_path())
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json, text/event-stream");
         McpAnswer::of(&mut link, within(request, session), message).await
+    }
+
+    /// Ends `session`: nobody is to come back to it.
+    ///
+    /// # Errors
+    /// As [`Client::post_mcp`].
+    pub async fn end_mcp(&self, session: &McpSession) -> Result<(), ClientError> {
+        let mut link = self.link().await?;
+        let request = within(link.request(Method::DELETE, "/mcp"), Some(session));
+        McpAnswer::of(&mut link, request, Bytes::new()).await.map(drop)
     }
 
     /// Opens the session's own stream, after `last`, the id of a frame.
@@ -62,11 +72,16 @@ impl Client {
         last: Option<&str>,
     ) -> Result<McpAnswer, ClientError> {
         let mut link = self.link().await?;
-        let mut request = link.request(Method::GET, "/mcp").header(ACCEPT, "text/event-stream");
+        let request = link.request(Method::GET, &self.mcp_path());
+        let mut request = request.header(ACCEPT, "text/event-stream");
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last);
         }
         McpAnswer::of(&mut link, within(request, Some(session)), Bytes::new()).await
+    }
+
+    fn mcp_path(&self) -> String {
+        self.offer.map_or_else(|| "/mcp".to_owned(), |tools| format!("/mcp/x/{tools}"))
     }
 }
 

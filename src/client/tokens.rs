@@ -6,7 +6,7 @@ use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 
 use super::{Client, ClientError, link};
-use crate::model::{Project, Scope};
+use crate::model::{Project, Scope, ToolSets};
 
 /// A token that is to be made.
 #[derive(Clone, Debug, Serialize)]
@@ -16,6 +16,8 @@ pub struct NewToken {
     pub projects: Vec<Project>,
     pub all_projects: bool,
     pub read_only: bool,
+    /// It may call no other tools; `None` is every tool.
+    pub tools: Option<ToolSets>,
 }
 
 /// What is known of a token.
@@ -25,6 +27,7 @@ pub struct TokenView {
     /// Empty: every project.
     pub projects: Vec<Project>,
     pub scopes: Vec<Scope>,
+    pub tools: ToolSets,
     /// RFC 3339.
     pub created: String,
 }

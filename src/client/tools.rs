@@ -16,6 +16,9 @@ use crate::wire::SseParser;
 /// The revision this client speaks.
 const REVISION: &str = "2026-07-28";
 
+/// Where every tool is offered: a person's command needs what it needs.
+const ADDRESS: &str = "/mcp/x/all";
+
 /// One call has one request on its own connection, so the id says nothing.
 const REQUEST_ID: u64 = 1;
 
@@ -53,7 +56,7 @@ impl Client {
         });
         let mut link = self.link().await?;
         let request = link
-            .request(Method::POST, "/mcp")
+            .request(Method::POST, ADDRESS)
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json, text/event-stream")
             .header("MCP-Protocol-Version", REVISION)

@@ -81,6 +81,16 @@ impl Paths {
         self.state.join("runs")
     }
 
+    /// Host keys that fleetd was told to trust.
+    pub fn known_hosts(&self) -> PathBuf {
+        self.state.join("known_hosts")
+    }
+
+    /// Keys that fleetd made for members.
+    pub fn keys(&self) -> PathBuf {
+        self.state.join("keys")
+    }
+
     pub fn logs(&self) -> PathBuf {
         self.state.join("log")
     }

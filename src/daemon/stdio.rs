@@ -11,12 +11,11 @@ use tokio_util::task::TaskTracker;
 
 use super::lock::Lock;
 use super::signals::Signals;
-use super::{Claim, DaemonError, Logging, journal, keep, place, process};
-use crate::config::Providers;
+use super::{Claim, DaemonError, Logging, journal, keep, outfit, place, process};
 use crate::config::{self, Config, Paths};
-use crate::fleet::{Fleet, FleetOptions};
+use crate::fleet::Fleet;
 use crate::mcp::{Identity, Mcp};
-use crate::model::{Principal, Timestamp};
+use crate::model::{Principal, Timestamp, ToolSets};
 use crate::store::Store;
 
 /// Private fleets of one user at the same time.
@@ -29,11 +28,11 @@ const SETTLE: Duration = Duration::from_millis(700);
 const TICK: Duration = Duration::from_secs(1);
 
 /// Serves the client at standard input and output until it has said its last
-/// word. Tasks go on; the next process that takes the same folder finds them.
+/// word, and offers it the tools of `offer`. Tasks go on; the next process that takes the same folder finds them.
 ///
 /// # Errors
 /// As [`super::run`].
-pub fn serve(config: Option<PathBuf>) -> Result<ExitCode, DaemonError> {
+pub fn serve(config: Option<PathBuf>, offer: ToolSets) -> Result<ExitCode, DaemonError> {
     let found_umask = process::harden();
     let paths = Paths::find()?;
     let named = config.is_some();
@@ -46,7 +45,7 @@ pub fn serve(config: Option<PathBuf>) -> Result<ExitCode, DaemonError> {
         .enable_all()
         .build()
         .map_err(DaemonError::Runtime)?;
-    let outcome = runtime.block_on(live(claim, config));
+    let outcome = runtime.block_on(live(claim, config, offer));
     // A read of standard input that nobody waits for any more must not hold us.
     runtime.shutdown_background();
     drop(logging);
@@ -76,18 +75,12 @@ fn claim(paths: &Paths, found_umask: u32) -> Result<Claim, DaemonError> {
     Claim::new(slot(SLOTS - 1), found_umask)
 }
 
-async fn live(claim: Claim, config: Config) -> Result<ExitCode, DaemonError> {
+async fn live(claim: Claim, config: Config, offer: ToolSets) -> Result<ExitCode, DaemonError> {
     let mut signals = Signals::new().map_err(DaemonError::Runtime)?;
     let paths = &claim.paths;
     let (token, instance) = (keep::token(paths)?, keep::instance(paths)?);
     let (bus, report) = journal::open(paths, &config, &instance)?;
-    let options = FleetOptions {
-        runs: paths.runs(),
-        supervisor: std::env::current_exe().map_err(DaemonError::Runtime)?,
-        tasks: config.tasks.clone(),
-        providers: Providers::load(&paths.providers())?,
-    };
-    let fleet = Fleet::new(options, bus.clone());
+    let fleet = Fleet::new(outfit::fleet(paths, &config)?, bus.clone());
     fleet.set_command_umask(claim.found_umask);
     let recovery = fleet.recover().await?;
     journal::announce(&bus, &instance, &report, recovery).await?;
@@ -99,11 +92,12 @@ async fn live(claim: Claim, config: Config) -> Result<ExitCode, DaemonError> {
         session_key: keep::session_key(&token),
     };
     let mcp = Mcp::new(identity, bus.clone(), fleet.clone());
+    mcp.set_events_extension(config.mcp.events_extension);
     let (closing, loops) = (CancellationToken::new(), TaskTracker::new());
     loops.spawn(keep_in_order(bus.store().clone(), closing.clone()));
     let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
     let served = tokio::select! {
-        served = mcp.serve_lines(Principal::owner(), stdin, stdout) => served,
+        served = mcp.serve_lines(Principal::owner(), offer, stdin, stdout) => served,
         _ = signals.stop() => Ok(()),
         error = bus.store().failed() => return Err(DaemonError::Store(error)),
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::plan::{Plan, StdinKind};
 use super::{CommandSpec, FleetError, Program, Stdin};
 use crate::config;
+use crate::model::{Member, MemberPlace};
 
 /// What every command gets from the daemon's own environment. Not in it:
 /// `SSH_AUTH_SOCK`, which belongs to the login that started the daemon and dies
@@ -67,18 +68,36 @@ fn invalid<T>(argument: &'static str, problem: &str) -> Result<T, FleetError> {
     Err(FleetError::Invalid { argument, problem: problem.to_owned() })
 }
 
-/// The plan of a task's first run.
-pub fn plan(spec: &CommandSpec, tasks: &config::Tasks, umask: u32, order: u64) -> Plan {
-    let mut env = base_environment(std::env::vars_os());
-    env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.clone())));
-    let home = env.get("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+/// The plan of a task's first run, on `member`.
+pub fn plan(
+    spec: &CommandSpec,
+    member: &Member,
+    tasks: &config::Tasks,
+    umask: u32,
+    order: u64,
+) -> Plan {
+    let (env, folder) = match member.place {
+        MemberPlace::Local => {
+            let mut env = base_environment(std::env::vars_os());
+            env.extend(spec.env.clone());
+            let home = env.get("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+            let from = spec.run_from.as_deref().unwrap_or(&member.work_folder);
+            (env, folder(Some(from), &home))
+        }
+        // The login there makes the environment, and knows its home.
+        MemberPlace::Remote(_) => {
+            let folder = spec.run_from.as_deref().unwrap_or(&member.work_folder);
+            (spec.env.clone(), folder.to_owned())
+        }
+    };
     let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     // A century: sums of instants and limits stay far from overflow.
     let bounded = |limit: Duration| millis(limit).min(100 * 365 * 24 * 60 * 60 * 1000);
     Plan {
         order,
+        member: member.id,
         program: spec.program.clone(),
-        folder: folder(spec.run_from.as_deref(), &home),
+        folder,
         env,
         stdin: match &spec.stdin {
             Stdin::Closed => StdinKind::Closed,
@@ -101,7 +120,7 @@ pub fn next_plan(plan: &Plan) -> Plan {
     Plan { program, retries: plan.retries.saturating_sub(1), ..plan.clone() }
 }
 
-fn base_environment(
+pub fn base_environment(
     ours: impl Iterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
 ) -> BTreeMap<String, String> {
     ours.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

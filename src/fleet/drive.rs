@@ -43,7 +43,7 @@ pub enum Begin {
 }
 
 /// The daemon is going down: what runs goes on without this loop.
-struct Leaving;
+pub struct Leaving;
 
 impl Inner {
     /// Sees a task to its end, and frees its place.
@@ -60,15 +60,21 @@ impl Inner {
         if self.closing.is_cancelled() {
             return;
         }
-        let concurrency = self.settings().concurrency;
-        while let Some(live) = { self.book().next(concurrency) } {
-            self.tracker.spawn(Arc::clone(self).drive(live, Begin::Queued));
+        let wanted = self.book().wanted();
+        for member in wanted {
+            let concurrency = self.concurrency(member);
+            while let Some(live) = { self.book().next(member, concurrency) } {
+                self.tracker.spawn(Arc::clone(self).drive(live, Begin::Queued));
+            }
         }
     }
 
-    async fn see_to_end(&self, live: &Arc<Live>, begin: Begin) -> Result<(), Leaving> {
+    async fn see_to_end(self: &Arc<Self>, live: &Arc<Live>, begin: Begin) -> Result<(), Leaving> {
         let mut outcome = match begin {
-            Begin::Adopt => self.follow(live, None).await?,
+            Begin::Adopt => match &live.place {
+                Some(place) => self.remote(live, place, true).await?,
+                None => self.follow(live, None).await?,
+            },
             Begin::Start => self.start(live).await?,
             Begin::Queued => {
                 let row = self.persist(live.id, Input::Placed).await?;
@@ -86,7 +92,14 @@ impl Inner {
     }
 
     /// Dispatches the run and follows it.
-    async fn start(&self, live: &Arc<Live>) -> Result<Outcome, Leaving> {
+    async fn start(self: &Arc<Self>, live: &Arc<Live>) -> Result<Outcome, Leaving> {
+        if let Some(place) = &live.place {
+            let dir = live.dir();
+            return match blocking(move || dir.dispatch()).await {
+                Ok(()) => self.remote(live, place, false).await,
+                Err(error) => Ok(never_began(format!("cannot begin its run: {error}"))),
+            };
+        }
         let (dir, program) = (live.dir(), self.supervisor.clone());
         let spawned = blocking(move || {
             dir.dispatch()?;
@@ -269,7 +282,7 @@ impl Inner {
     /// the row as it is then. Goes on until the store takes it: a full disk delays
     /// the truth, it does not change it. An earlier round whose outcome was not
     /// known may have changed the row, so only the row says what is so.
-    async fn persist(&self, id: TaskId, input: Input) -> Result<Option<Task>, Leaving> {
+    pub async fn persist(&self, id: TaskId, input: Input) -> Result<Option<Task>, Leaving> {
         loop {
             let row = match self.change(id, input.clone()).await {
                 Ok(None) => self.row(id).await,
@@ -307,7 +320,8 @@ impl Inner {
             })
             .await
     }
-    async fn pause(&self, time: Duration) -> Result<(), Leaving> {
+
+    pub async fn pause(&self, time: Duration) -> Result<(), Leaving> {
         tokio::select! {
             () = tokio::time::sleep(time) => Ok(()),
             () = self.closing.cancelled() => Err(Leaving),

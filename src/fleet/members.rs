@@ -1,37 +1,23 @@
-//! The members there are: today the machine that the daemon runs on.
+//! How the members are doing.
+
+use std::sync::Arc;
 
 use sysinfo::System;
 
-use super::{Fleet, FleetError, Inner};
-use crate::model::Timestamp;
+use super::{Fleet, FleetError, Inner, MemberHandle, Standing};
+use crate::model::{Member, MemberId, Principal};
 
-/// How busy a member is.
+/// How a member stands, and how busy it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemberReport {
-    pub id: String,
-    pub name: String,
-    pub online: bool,
-    pub since: Timestamp,
-    pub running: usize,
-    pub queued: usize,
+    pub member: Arc<Member>,
+    pub standing: Standing,
+    pub running: u64,
+    pub queued: u64,
+    /// Of the machine that the daemon runs on.
     pub load_1m: Option<f64>,
     pub memory_used: Option<u64>,
     pub memory_total: Option<u64>,
-}
-
-/// The built-in member's id and name.
-pub const LOCAL: &str = "local";
-
-/// The member a caller means.
-///
-/// # Errors
-/// [`FleetError::NoMember`].
-pub fn resolve(asked: Option<&str>) -> Result<&'static str, FleetError> {
-    match asked {
-        None => Ok(LOCAL),
-        Some(name) if name.eq_ignore_ascii_case(LOCAL) => Ok(LOCAL),
-        Some(name) => Err(FleetError::NoMember(name.chars().take(64).collect())),
-    }
 }
 
 impl Fleet {
@@ -42,24 +28,43 @@ impl Fleet {
 }
 
 impl Inner {
-    /// Only load and memory are asked for: a list of all processes would take
-    /// milliseconds, this takes microseconds.
-    pub fn report(&self) -> MemberReport {
-        let memory = System::new().ok().map(|mut system| {
-            system.refresh_memory();
-            (system.used_memory(), system.total_memory())
-        });
-        let book = self.book();
-        MemberReport {
-            id: LOCAL.to_owned(),
-            name: LOCAL.to_owned(),
-            online: true,
-            since: self.since,
-            running: book.running(),
-            queued: book.queued(),
-            load_1m: System::load_average().ok().map(|load| load.one),
-            memory_used: memory.map(|(used, _)| used),
-            memory_total: memory.map(|(_, total)| total),
-        }
+    /// How many commands run at once on a member: its own setting, or everybody's.
+    pub fn concurrency(&self, member: MemberId) -> usize {
+        let own = self.roster.get(member).ok().and_then(|handle| handle.member().concurrency);
+        own.map_or_else(|| self.settings().concurrency, |own| own.max(1) as usize)
     }
+
+    /// What is known of the members that `principal` may see. One query for all
+    /// their tasks, and nobody is asked over the net.
+    pub async fn report(&self, principal: &Principal) -> Result<Vec<MemberReport>, FleetError> {
+        let open = self.bus.store().read(|snapshot| snapshot.open_tasks()).await?;
+        let busy = |name: &str| open.iter().find(|(member, ..)| member == name);
+        let memory = memory();
+        let load = System::load_average().ok().map(|load| load.one);
+        let handles = self.roster.list(principal);
+        let report = |handle: Arc<MemberHandle>| {
+            let member = handle.member();
+            let (running, queued) = busy(member.name.as_str())
+                .map_or((0, 0), |(_, running, queued)| (*running, *queued));
+            let here = member.id == MemberId::LOCAL;
+            MemberReport {
+                standing: handle.standing(),
+                running,
+                queued,
+                load_1m: load.filter(|_| here),
+                memory_used: memory.map(|(used, _)| used).filter(|_| here),
+                memory_total: memory.map(|(_, total)| total).filter(|_| here),
+                member,
+            }
+        };
+        Ok(handles.into_iter().map(report).collect())
+    }
+}
+
+/// Only load and memory are asked for: a list of all processes would take
+/// milliseconds, this takes microseconds.
+fn memory() -> Option<(u64, u64)> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory();
+    Some((system.used_memory(), system.total_memory()))
 }

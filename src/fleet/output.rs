@@ -9,13 +9,28 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::OutputPage;
 use super::prompts::{Telling, Told};
 use super::rundir::RunDir;
 use crate::bus::Bus;
 use crate::model::{OutputStream, Project, RunId, Severity, Signal, TaskId, Topic};
 
 const STREAMS: [OutputStream; 2] = [OutputStream::Stdout, OutputStream::Stderr];
+
+/// A part of a stream's bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputPage {
+    /// Whose bytes these are; the next run of a task begins at 0 again.
+    pub run: RunId,
+    pub bytes: Bytes,
+    /// Position of the first byte in the stream.
+    pub offset: u64,
+    /// Bytes the command wrote so far that are kept.
+    pub kept: u64,
+    /// Bytes dropped because of the cap.
+    pub cut: u64,
+    /// The task has ended: no more will come.
+    pub ended: bool,
+}
 
 /// Least time between two frames of one task: 20 a second.
 const SPACING: Duration = Duration::from_millis(50);

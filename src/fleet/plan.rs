@@ -6,13 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use super::Program;
 use super::process::{Boot, Identity};
-use crate::model::Exit;
+use crate::model::{Exit, MemberId};
 
 /// Everything a supervisor needs to know, and the daemon to go on after a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     /// Place in the order of arrival.
     pub order: u64,
+    /// Where it runs.
+    #[serde(default = "here")]
+    pub member: MemberId,
     pub program: Program,
     /// Absolute.
     pub folder: String,
@@ -92,6 +95,10 @@ pub enum Cause {
     Total,
     /// It could not be started.
     NotStarted,
+}
+
+fn here() -> MemberId {
+    MemberId::LOCAL
 }
 
 impl Count {

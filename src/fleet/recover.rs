@@ -11,7 +11,7 @@ use super::prompts;
 use super::rundir::{RunDir, lasting};
 use super::state::{Input, Known, Outcome};
 use super::{FleetError, Inner, Recovery};
-use crate::model::{Task, TaskState};
+use crate::model::{MemberId, Task, TaskState};
 
 const OPEN: [TaskState; 3] = [TaskState::Queued, TaskState::Starting, TaskState::Running];
 
@@ -20,10 +20,12 @@ enum Found {
     /// Waits; its place in the order of arrival.
     Waiting {
         order: u64,
+        member: MemberId,
         open_stdin: bool,
     },
     /// It runs, or has ended in a way that its own loop handles.
     Runs {
+        member: MemberId,
         open_stdin: bool,
     },
     Ended(Box<Outcome>),
@@ -56,20 +58,28 @@ impl Inner {
         let found = found.unwrap_or_else(|error| {
             // A full disk, say: its own loop finds out, or says `unknown`.
             tracing::warn!(task = %task.id, %error, "a run directory could not be read");
-            Found::Runs { open_stdin: false }
+            Found::Runs { member: MemberId::LOCAL, open_stdin: false }
         });
         match found {
             Found::Ended(outcome) => {
                 self.settle(&task, *outcome, recovery).await?;
                 dir.forget_secrets();
             }
-            Found::Waiting { order, open_stdin } => {
-                let live = Live::new(task.id, task.project, open_stdin, dir);
+            Found::Waiting { order, member, open_stdin } => {
+                let Ok(place) = self.place(member) else {
+                    let lost = never_began(String::from("never started: its member is gone"));
+                    return self.settle(&task, lost, recovery).await;
+                };
+                let live = Live::new(task.id, task.project, place, open_stdin, dir);
                 self.book().requeue(order, &live);
                 recovery.adopted += 1;
             }
-            Found::Runs { open_stdin } => {
-                let live = Live::new(task.id, task.project, open_stdin, dir);
+            Found::Runs { member, open_stdin } => {
+                let Ok(place) = self.place(member) else {
+                    let lost = unknown(&dir, String::from("its member is gone"));
+                    return self.settle(&task, lost, recovery).await;
+                };
+                let live = Live::new(task.id, task.project, place, open_stdin, dir);
                 self.book().adopt(&live);
                 self.tracker.spawn(Arc::clone(self).drive(live, Begin::Adopt));
                 recovery.adopted += 1;
@@ -102,9 +112,11 @@ impl Inner {
 fn look(dir: &RunDir, task: &Task) -> std::io::Result<Found> {
     if task.state == TaskState::Queued {
         return Ok(match dir.plan() {
-            Ok(plan) => {
-                Found::Waiting { order: plan.order, open_stdin: plan.stdin == StdinKind::Open }
-            }
+            Ok(plan) => Found::Waiting {
+                order: plan.order,
+                member: plan.member,
+                open_stdin: plan.stdin == StdinKind::Open,
+            },
             Err(error) => {
                 let detail = format!("never started: its plan is lost ({error})");
                 Found::Ended(Box::new(never_began(detail)))
@@ -122,6 +134,7 @@ fn look(dir: &RunDir, task: &Task) -> std::io::Result<Found> {
     let spec = lasting(dir.spec())?.ok();
     // A failure that is to be tried again is not the end of the task.
     let retries = spec.as_ref().is_some_and(|plan| plan.retries > 0);
+    let member = spec.as_ref().map_or(MemberId::LOCAL, |plan| plan.member);
     let open_stdin = spec.is_some_and(|plan| plan.stdin == StdinKind::Open);
     let gone = match dir.pids()? {
         Some(pids) => pids.boot != Boot::current()? || !pids.supervisor.is_present()?,
@@ -130,11 +143,11 @@ fn look(dir: &RunDir, task: &Task) -> std::io::Result<Found> {
     // Read after the look at the process, which may have just ended.
     let status = lasting(dir.status())?;
     if matches!(status, Ok(None)) && !gone {
-        return Ok(Found::Runs { open_stdin });
+        return Ok(Found::Runs { member, open_stdin });
     }
     let outcome = conclusion(dir, status);
     if retries && matches!(outcome.known, Known::Status(_)) {
-        return Ok(Found::Runs { open_stdin });
+        return Ok(Found::Runs { member, open_stdin });
     }
     Ok(Found::Ended(Box::new(outcome)))
 }

@@ -2,37 +2,50 @@
 //!
 //! Theory of operation: rows are changed in the store's transaction alone, with
 //! their event; what is in memory here is a copy of the newest row that was seen
-//! committed, so a status costs no query and no connection. A member is refused
-//! before anything about it is stored, and a caller who may not see one is told
-//! that there is none.
+//! committed, so a status costs no query and no connection. A member is reached
+//! before anything about it is stored. A loop per link turns what the keepalive
+//! sees into events, and compares again until it could be stored. A caller who
+//! may not see a member is told that there is none.
+
+mod ask;
+mod change;
+mod error;
+mod events;
+mod handle;
+mod keep;
+mod keys;
+mod local;
+mod permissions;
+mod probe;
+mod profile;
+mod state;
+mod trust;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::FleetError;
 use crate::bus::Bus;
-use crate::model::{
-    ErrorCode, Member, MemberFacts, MemberId, MemberName, MemberOs, MemberPlace, ModelTiers,
-    Principal, Reachable, Timestamp, Unattended,
-};
+use crate::model::{Member, MemberId, Principal};
+use crate::reach::Reach;
 
-/// Why the roster did not do it.
-#[derive(Debug, thiserror::Error)]
-pub enum RosterError {
-    #[error("there is a member '{0}' already; names differ by more than case")]
-    NameTaken(MemberName),
-}
+pub use change::Settled;
+pub use error::RosterError;
+pub use handle::{MemberHandle, Standing};
+pub use permissions::{Permissions, PermissionsSpec, Role};
+pub use profile::MemberChange;
 
-impl RosterError {
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            Self::NameTaken(_) => ErrorCode::Conflict,
-        }
-    }
+/// What the roster is built from.
+#[derive(Clone)]
+pub struct RosterOptions {
+    /// Where machines are reached from.
+    pub reach: Reach,
+    /// The folder of keys that fleetd made; made when the first one is.
+    pub keys: PathBuf,
 }
 
 /// The roster; clones share it.
@@ -41,36 +54,40 @@ pub struct Roster(Arc<Inner>);
 
 struct Inner {
     bus: Bus,
+    reach: Reach,
+    keys: PathBuf,
     /// Never held across an await.
     members: Mutex<HashMap<MemberId, Arc<MemberHandle>>>,
-}
-
-/// One member, for as long as it is one.
-pub struct MemberHandle {
-    row: watch::Sender<Arc<Member>>,
-    /// Cancelled when the member is removed.
-    gone: CancellationToken,
+    tracker: TaskTracker,
+    closing: CancellationToken,
 }
 
 impl Roster {
     /// A roster with the built-in member alone.
-    pub fn new(bus: Bus) -> Self {
-        let roster = Self(Arc::new(Inner { bus, members: Mutex::default() }));
-        roster.0.insert(built_in());
+    pub fn new(options: RosterOptions, bus: Bus) -> Self {
+        let roster = Self(Arc::new(Inner {
+            bus,
+            reach: options.reach,
+            keys: options.keys,
+            members: Mutex::default(),
+            tracker: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        }));
+        roster.0.insert(local::member());
         roster
     }
 
-    /// Takes the members from the store.
+    /// Takes the members from the store and begins to connect to them.
     ///
     /// # Errors
     /// If the store cannot be read.
     pub async fn load(&self) -> Result<(), FleetError> {
         let rows = self.0.bus.store().read(|snapshot| snapshot.members()).await?;
-        for mut row in rows {
-            if row.id == MemberId::LOCAL {
-                row.reachable = built_in().reachable;
-            }
-            self.0.insert(row);
+        self.0.sweep_keys(&rows).await;
+        for row in rows {
+            let row = if row.id == MemberId::LOCAL { local::awake(row) } else { row };
+            let handle = self.0.insert(row);
+            self.0.connect(&handle);
         }
         Ok(())
     }
@@ -90,11 +107,10 @@ impl Roster {
         let Some(asked) = member_id.or(member_name) else { return self.get(MemberId::LOCAL) };
         let id = asked.parse::<MemberId>().ok();
         let members = self.0.members();
-        let found = id
-            .and_then(|id| members.get(&id))
-            .or_else(|| members.values().find(|handle| handle.row.borrow().name.is(asked)));
-        found
-            .filter(|handle| handle.row.borrow().visible_to(principal))
+        let by_name = || members.values().find(|handle| handle.member().name.is(asked));
+        id.and_then(|id| members.get(&id))
+            .or_else(by_name)
+            .filter(|handle| handle.member().visible_to(principal))
             .cloned()
             .ok_or_else(|| FleetError::NoMember(asked.chars().take(64).collect()))
     }
@@ -108,19 +124,39 @@ impl Roster {
         found.ok_or_else(|| FleetError::NoMember(id.to_string()))
     }
 
+    /// The member of this name, for the daemon's own use: what a task's row holds.
+    ///
+    /// # Errors
+    /// [`FleetError::NoMember`] if it was removed.
+    pub fn named(&self, name: &str) -> Result<Arc<MemberHandle>, FleetError> {
+        let members = self.0.members();
+        let found = members.values().find(|handle| handle.member().name.is(name));
+        found.cloned().ok_or_else(|| FleetError::NoMember(name.to_owned()))
+    }
+
     /// The members that `principal` may see: the built-in one first, then by name.
     pub fn list(&self, principal: &Principal) -> Vec<Arc<MemberHandle>> {
-        let mut handles: Vec<_> = self.0.members().values().cloned().collect();
-        handles.retain(|handle| handle.row.borrow().visible_to(principal));
-        handles.sort_by_key(|handle| {
-            let row = handle.row.borrow();
+        let handles: Vec<_> = self.0.members().values().cloned().collect();
+        let mut rows: Vec<_> =
+            handles.into_iter().map(|handle| (handle.member(), handle)).collect();
+        rows.retain(|(row, _)| row.visible_to(principal));
+        rows.sort_by_cached_key(|(row, _)| {
             (row.id != MemberId::LOCAL, row.name.as_str().to_ascii_lowercase())
         });
-        handles
+        rows.into_iter().map(|(_, handle)| handle).collect()
     }
 
     /// Lets go of every link. Members stay what they are.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        self.0.closing.cancel();
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
+        let handles: Vec<_> = self.0.members().values().cloned().collect();
+        for handle in handles {
+            handle.unlink();
+        }
+        self.0.reach.close().await;
+    }
 }
 
 impl Inner {
@@ -132,61 +168,21 @@ impl Inner {
     /// Takes a row that is committed.
     fn insert(&self, row: Member) -> Arc<MemberHandle> {
         let id = row.id;
-        let handle = Arc::new(MemberHandle {
-            row: watch::Sender::new(Arc::new(row)),
-            gone: CancellationToken::new(),
-        });
+        let handle = Arc::new(MemberHandle::new(row));
         self.members().insert(id, Arc::clone(&handle));
         handle
     }
-}
 
-impl MemberHandle {
-    /// The member as it was last committed.
-    pub fn member(&self) -> Arc<Member> {
-        Arc::clone(&self.row.borrow())
-    }
-
-    /// Resolves when the member has been removed from the roster.
-    pub fn gone(&self) -> CancellationToken {
-        self.gone.clone()
-    }
-
-    /// Takes a newer row; an older one, whose writer was slow to come back, is
-    /// passed over.
-    fn renew(&self, row: Member) {
-        self.row.send_if_modified(|held| {
-            let newer = row.revision > held.revision;
-            if newer {
-                *held = Arc::new(row);
-            }
-            newer
-        });
-    }
-}
-
-/// The machine that the daemon runs on. It has a row once somebody changes it.
-fn built_in() -> Member {
-    let now = Timestamp::now();
-    let home = std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
-    let os = if cfg!(target_os = "macos") { MemberOs::Macos } else { MemberOs::Linux };
-    let home = home.to_string_lossy().into_owned();
-    Member {
-        id: MemberId::LOCAL,
-        name: MemberName::local(),
-        place: MemberPlace::Local,
-        work_folder: home.clone(),
-        provider: String::from("claude"),
-        models: ModelTiers::default(),
-        unattended: Unattended::False,
-        category: None,
-        tags: Vec::new(),
-        concurrency: None,
-        project: None,
-        facts: MemberFacts { os: Some(os), home: Some(home), ..MemberFacts::default() },
-        reachable: Reachable { online: true, since: now, reason: None },
-        created: now,
-        updated: now,
-        revision: 0,
+    /// Links a remote member as its row says, and watches the link. The link it
+    /// had before is let go of, and its loop ends: a late word of an old
+    /// connection is never taken for the new one's.
+    fn connect(self: &Arc<Self>, handle: &Arc<MemberHandle>) {
+        let member = handle.member();
+        let Some(remote) = member.remote() else { return };
+        let link = self.reach.link(&ask::target(remote, false));
+        let ended = self.closing.child_token();
+        handle.relink(link.clone(), ended.clone());
+        let keep = keep::keep(Arc::clone(self), Arc::clone(handle), link, ended);
+        self.tracker.spawn(keep);
     }
 }

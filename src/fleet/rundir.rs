@@ -254,6 +254,7 @@ mod tests {
     fn plan() -> Plan {
         Plan {
             order: 1,
+            member: crate::model::MemberId::LOCAL,
             program: super::super::Program::Shell(String::from("true")),
             folder: String::from("/"),
             env: std::collections::BTreeMap::new(),

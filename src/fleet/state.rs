@@ -20,6 +20,10 @@ pub enum Input {
     Began { pid: Option<u32> },
     /// Somebody wants it to end.
     StopAsked,
+    /// The link to its member was cut while it ran.
+    Away { reason: String },
+    /// The link is back, and it runs still.
+    Back,
     /// A run ended, and another follows.
     Again { next: RunId },
     /// A run ended, and it was the last.
@@ -92,6 +96,11 @@ pub fn apply(task: &Task, input: &Input, now: Timestamp) -> Result<Option<Change
             next.pid = None;
             Vec::new()
         }
+        Input::Away { reason } => {
+            let data = json!({ "reason": reason });
+            vec![link_event("task.unreachable", task, data, now)?]
+        }
+        Input::Back => vec![link_event("task.resumed", task, json!({}), now)?],
         Input::Ended(outcome) => end(&mut next, outcome, now)?,
         Input::Placed | Input::Began { .. } | Input::Again { .. } => return Ok(None),
     };
@@ -111,6 +120,20 @@ fn begin(task: &mut Task, pid: Option<u32>, now: Timestamp) -> Result<NewEvent, 
     });
     let run = task.run.map(|run| run.to_string()).unwrap_or_default();
     event("task.started", task, data, format!("{run}.started"), now)
+}
+
+/// Tells of the link to the member; the task itself goes on as it is.
+fn link_event(
+    topic: &str,
+    task: &Task,
+    mut data: Value,
+    now: Timestamp,
+) -> Result<NewEvent, EventError> {
+    data["task_id"] = json!(task.id);
+    data["run_id"] = json!(task.run);
+    data["member"] = json!(task.member);
+    let run = task.run.map(|run| run.to_string()).unwrap_or_default();
+    event(topic, task, data, format!("{run}.{topic}.{}", now.millis()), now)
 }
 
 fn cancel_unstarted(task: &mut Task, now: Timestamp) -> Result<NewEvent, EventError> {
@@ -168,23 +191,22 @@ fn terminal(
     last_lines: &[String],
     prompt: Option<&PromptResult>,
 ) -> Result<NewEvent, EventError> {
-    let (code, signal) = match task.exit {
-        Some(Exit::Code(code)) => (Some(code), None),
-        Some(Exit::Signal(signal)) => (None, Some(signal)),
-        None => (None, None),
-    };
+    let exit = task.exit.map(Exit::parts).unwrap_or_default();
     let mut data = json!({
         "task_id": task.id,
         "run_id": task.run,
         "member": task.member,
         "state": task.state,
-        "exit_code": code,
-        "signal": signal,
+        "exit_code": exit.code,
+        "signal": exit.signal,
         "duration_ms": duration_ms,
         "stdout_bytes": task.stdout_bytes,
         "stderr_bytes": task.stderr_bytes,
         "last_lines": last_lines,
     });
+    if let Some(possible) = exit.signal_possible {
+        data["signal_possible"] = Value::from(possible);
+    }
     if let Some(reason) = &task.reason {
         data["reason"] = Value::from(reason.as_str());
     }

@@ -37,6 +37,7 @@ impl Inner {
             if let Err(error) = self.sweep().await {
                 tracing::warn!(%error, "old tasks could not be swept; the next round tries again");
             }
+            self.sweep_members();
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
                 () = self.closing.cancelled() => return,

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::admit;
 use super::drive::{Begin, blocking, remove};
-use super::live::{Live, Phase, Place};
-use super::members::resolve;
+use super::live::{Live, Phase, Turn};
 use super::plan::StdinKind;
 use super::prompts;
+use super::roster::MemberHandle;
 use super::rundir::Input as RunInput;
 use super::state::{self, Input};
 use super::{CommandSpec, Fleet, FleetError, Inner, Stdin};
@@ -46,21 +46,22 @@ impl Inner {
     pub async fn take(
         self: Arc<Self>,
         principal: PrincipalId,
+        handle: Arc<MemberHandle>,
         spec: CommandSpec,
     ) -> Result<Task, FleetError> {
-        let member = resolve(spec.member.as_deref())?;
-        let settings = self.settings();
+        let member = handle.member();
+        let (settings, concurrency) = (self.settings(), self.concurrency(member.id));
         let claim = spec.prompt.as_ref().map(|prompt| prompt.claim.clone());
-        let taken =
-            self.book().take(settings.concurrency, settings.max_queued, now_us(), claim.as_ref());
-        let (place, order) =
-            taken.map_err(|queued| FleetError::QueueFull { member: member.to_owned(), queued })?;
+        let most = settings.max_queued;
+        let taken = self.book().take(member.id, (concurrency, most), now_us(), claim.as_ref());
+        let (turn, order) = taken
+            .map_err(|queued| FleetError::QueueFull { member: member.name.to_string(), queued })?;
         let run = RunId::random();
-        let stored = self.store_new(principal, member, &spec, run, place, order).await;
+        let stored = self.store_new(principal, &handle, &spec, run, turn, order).await;
         match stored {
             Ok((task, live)) => {
-                self.set_going(&live, place, order);
-                Ok(self.once_running(task, &live, place).await)
+                self.set_going(&live, turn, order);
+                Ok(self.once_running(task, &live, turn).await)
             }
             Err(error) => {
                 let dir = self.run_dir(run);
@@ -73,7 +74,7 @@ impl Inner {
                     Ok(())
                 })
                 .await;
-                self.book().give_back(place, claim.as_ref());
+                self.book().give_back(member.id, turn, claim.as_ref());
                 self.fill();
                 Err(error)
             }
@@ -84,15 +85,17 @@ impl Inner {
     async fn store_new(
         &self,
         principal: PrincipalId,
-        member: &str,
+        handle: &Arc<MemberHandle>,
         spec: &CommandSpec,
         run: RunId,
-        place: Place,
+        place: Turn,
         order: u64,
     ) -> Result<(Task, Arc<Live>), FleetError> {
-        let plan = admit::plan(spec, &self.settings(), self.umask(), order);
+        let member = handle.member();
+        let on = self.place(member.id)?;
+        let plan = admit::plan(spec, &member, &self.settings(), self.umask(), order);
         let open_stdin = plan.stdin == StdinKind::Open;
-        let wanted_later = place != Place::Run || plan.retries > 0;
+        let wanted_later = place != Turn::Run || plan.retries > 0;
         let dir = self.run_dir(run);
         let (of, stdin, prompt) = (dir.clone(), spec.stdin.clone(), spec.prompt.clone());
         blocking(move || {
@@ -110,7 +113,7 @@ impl Inner {
         })
         .await
         .map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
-        let task = new_task(principal, member, spec, run, place);
+        let task = new_task(principal, member.name.as_str(), spec, run, place);
         let prompt = spec.prompt.as_ref().map(|prompt| prompts::row(&task, prompt));
         match self.put_new(task.clone(), prompt.clone(), place).await {
             // Whether the row is stored is not known. Asking again waits for the
@@ -121,7 +124,7 @@ impl Inner {
             }
             stored => stored?,
         }
-        let live = Live::new(task.id, task.project.clone(), open_stdin, dir);
+        let live = Live::new(task.id, task.project.clone(), on, open_stdin, dir);
         Ok((task, live))
     }
 
@@ -130,7 +133,7 @@ impl Inner {
         &self,
         row: Task,
         prompt: Option<PromptRow>,
-        place: Place,
+        place: Turn,
     ) -> Result<(), FleetError> {
         let write = self.bus.store().write(move |tx| {
             if tx.task(row.id)?.is_some() {
@@ -140,7 +143,7 @@ impl Inner {
             if let Some(prompt) = &prompt {
                 tx.put_prompt(prompt)?;
             }
-            if let Place::Queue(position) = place {
+            if let Turn::Queue(position) = place {
                 let event = state::queued(&row, position).map_err(StoreError::Event)?;
                 tx.append(event)?;
             }
@@ -149,13 +152,13 @@ impl Inner {
         write.await
     }
 
-    fn set_going(self: &Arc<Self>, live: &Arc<Live>, place: Place, order: u64) {
+    fn set_going(self: &Arc<Self>, live: &Arc<Live>, place: Turn, order: u64) {
         self.book().insert(live);
         match place {
-            Place::Run => {
+            Turn::Run => {
                 self.tracker.spawn(Arc::clone(self).drive(Arc::clone(live), Begin::Start));
             }
-            Place::Queue(_) => {
+            Turn::Queue(_) => {
                 self.book().enqueue(order, live);
                 // A place may have become free while this one was being stored.
                 self.fill();
@@ -164,8 +167,9 @@ impl Inner {
     }
 
     /// The row once the command runs (or has ended, or waits).
-    async fn once_running(&self, task: Task, live: &Live, place: Place) -> Task {
-        if place == Place::Run {
+    async fn once_running(&self, task: Task, live: &Live, place: Turn) -> Task {
+        // A link may take its time: whoever asked has the id at once.
+        if place == Turn::Run && live.place.is_none() {
             let mut phase = live.phase.subscribe();
             tokio::select! {
                 _ = phase.wait_for(|phase| *phase >= Phase::Running) => {}
@@ -271,7 +275,7 @@ fn new_task(
     member: &str,
     spec: &CommandSpec,
     run: RunId,
-    place: Place,
+    place: Turn,
 ) -> Task {
     Task {
         id: TaskId::random(),
@@ -279,8 +283,8 @@ fn new_task(
         principal,
         member: member.to_owned(),
         state: match place {
-            Place::Run => TaskState::Starting,
-            Place::Queue(_) => TaskState::Queued,
+            Turn::Run => TaskState::Starting,
+            Turn::Queue(_) => TaskState::Queued,
         },
         command: admit::shown(&spec.program),
         run: Some(run),

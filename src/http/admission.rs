@@ -3,17 +3,19 @@
 //! A connection that has not shown a valid token yet is worth little: when too
 //! many of them are open, the oldest makes room for the newest. An honest
 //! client shows its token within milliseconds, so it never is the oldest for
-//! long, while a flood of silent ones only evicts itself (R19).
+//! long, while a flood of silent ones only evicts itself (R19). Nobody but the
+//! owner has more than a part of all, so that no client can shut out the others.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
 use super::guard::Transport;
 use super::metrics::Metrics;
 use crate::config;
+use crate::model::{Principal, PrincipalId, Scope};
 
 /// File descriptors that connections over TCP leave to everything else: the
 /// database, logs, runs, the Unix socket.
@@ -22,6 +24,9 @@ const HEADROOM: usize = 44;
 /// Connections that are allowed however few descriptors there are.
 const FEWEST: usize = 4;
 
+/// One principal, unless it is the owner, has at most this part of them.
+const PART: usize = 4;
+
 /// Counts connections.
 pub struct Admission {
     max_unauthenticated: AtomicUsize,
@@ -29,6 +34,8 @@ pub struct Admission {
     descriptors: AtomicUsize,
     open: AtomicUsize,
     strangers: Mutex<Strangers>,
+    /// Connections of principals, the owner's uncounted.
+    held: Mutex<HashMap<PrincipalId, usize>>,
     metrics: Arc<Metrics>,
 }
 
@@ -44,6 +51,8 @@ pub struct Place {
     admission: Arc<Admission>,
     id: u64,
     stranger: AtomicBool,
+    /// Whose part it counts to.
+    whose: OnceLock<PrincipalId>,
     /// Cancelled when the connection has to give way.
     pub evicted: CancellationToken,
 }
@@ -56,6 +65,7 @@ impl Admission {
             descriptors: AtomicUsize::new(usize::MAX),
             open: AtomicUsize::new(0),
             strangers: Mutex::default(),
+            held: Mutex::default(),
             metrics,
         }
     }
@@ -104,12 +114,17 @@ impl Admission {
 
     fn place(self: &Arc<Self>, id: u64, stranger: bool, evicted: CancellationToken) -> Place {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Place { admission: Arc::clone(self), id, stranger: AtomicBool::new(stranger), evicted }
+        let (admission, stranger) = (Arc::clone(self), AtomicBool::new(stranger));
+        Place { admission, id, stranger, whose: OnceLock::new(), evicted }
     }
 
     fn most(&self) -> usize {
         let descriptors = self.descriptors.load(Ordering::Relaxed).saturating_sub(HEADROOM);
         self.max_connections.load(Ordering::Relaxed).min(descriptors.max(FEWEST))
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<PrincipalId, usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Strangers> {
@@ -118,8 +133,26 @@ impl Admission {
 }
 
 impl Place {
-    /// The connection has shown a valid token and need not give way any more.
-    pub fn authenticated(&self) {
+    /// The connection has shown a valid token of `principal` and need not give
+    /// way any more. `false` if `principal` has its part already.
+    pub fn authenticated(&self, principal: &Principal) -> bool {
+        if !principal.may(Scope::Admin) && self.whose.get().is_none() {
+            let most = (self.admission.most() / PART).max(1);
+            let mut held = self.admission.held();
+            let count = held.entry(Arc::clone(&principal.id)).or_default();
+            if *count >= most {
+                self.admission.metrics.capped_connections.add();
+                return false;
+            }
+            *count += 1;
+            // Requests of one connection come one after the other.
+            let _ = self.whose.set(Arc::clone(&principal.id));
+        }
+        self.no_stranger();
+        true
+    }
+
+    fn no_stranger(&self) {
         if self.stranger.swap(false, Ordering::Relaxed) {
             self.admission.lock().waiting.retain(|(id, _)| *id != self.id);
         }
@@ -128,7 +161,16 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.authenticated();
+        self.no_stranger();
+        if let Some(whose) = self.whose.get() {
+            let mut held = self.admission.held();
+            if let Some(count) = held.get_mut(whose) {
+                *count -= 1;
+                if *count == 0 {
+                    held.remove(whose);
+                }
+            }
+        }
         self.admission.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -146,7 +188,7 @@ mod tests {
     fn the_oldest_stranger_gives_way_and_known_callers_do_not() {
         let admission = admission(2, 100);
         let known = admission.admit(Transport::Tcp).unwrap();
-        known.authenticated();
+        assert!(known.authenticated(&Principal::owner()));
         let first = admission.admit(Transport::Tcp).unwrap();
         let second = admission.admit(Transport::Tcp).unwrap();
         let third = admission.admit(Transport::Tcp).unwrap();
@@ -170,13 +212,34 @@ mod tests {
     }
 
     #[test]
+    fn one_client_has_only_a_part_of_the_connections() {
+        let admission = admission(64, 8);
+        let client = |name: &str| Principal {
+            id: name.into(),
+            scopes: vec![Scope::Read],
+            ..Principal::owner()
+        };
+        let take = |who: &Principal| {
+            let place = admission.admit(Transport::Tcp).unwrap();
+            place.authenticated(who).then_some(place)
+        };
+        let first = take(&client("a")).unwrap();
+        let _second = take(&client("a")).unwrap();
+        assert!(take(&client("a")).is_none(), "it has its part");
+        assert!(first.authenticated(&client("a")), "one connection counts once");
+        let _others = [take(&client("b")).unwrap(), take(&Principal::owner()).unwrap()];
+        drop(first);
+        assert!(take(&client("a")).is_some());
+    }
+
+    #[test]
     fn few_descriptors_mean_few_connections() {
         let admission = admission(64, 1000);
         admission.limit_descriptors(HEADROOM + 10);
         let places: Vec<_> = (0..20)
             .filter_map(|_| {
                 let place = admission.admit(Transport::Tcp)?;
-                place.authenticated();
+                assert!(place.authenticated(&Principal::owner()));
                 Some(place)
             })
             .collect();

@@ -25,7 +25,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::reply::{self, Response};
 use super::routes::{self, Access, Found, Route, Target};
-use super::{Context, Services, body, events, tasks, tokens};
+use super::{Context, Services, body, events, members, tasks, tokens};
 use crate::mcp::McpBody;
 use crate::model::{ErrorCode, EventError, NewEvent, Project};
 use crate::store::{Published, Store, StoreError, Tx};
@@ -99,7 +99,7 @@ fn admit(
         Found::WrongMethod | Found::Nothing => (None, ""),
     };
     // Who has no token learns nothing about routes, not even which there are.
-    let caller = authenticate(context, peer, &headers).ok_or_else(Problem::unauthorized)?;
+    let caller = authenticate(context, peer, &headers)?;
     let caller = caller.narrowed(&headers)?;
     if query::carries_token(&query) {
         return Err(Problem::invalid("a token must not stand in an address; it would be kept"));
@@ -129,13 +129,16 @@ fn admit(
     })
 }
 
-fn authenticate(context: &Context, peer: &Peer, headers: &HeaderMap) -> Option<Caller> {
+fn authenticate(context: &Context, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
     if peer.transport == Transport::Unix {
-        return Some(context.gate.owner());
+        return Ok(context.gate.owner());
     }
-    let caller = context.gate.check(headers)?;
-    peer.place.authenticated();
-    Some(caller)
+    let caller = context.gate.check(headers).ok_or_else(Problem::unauthorized)?;
+    if !peer.place.authenticated(&caller.principal) {
+        let problem = "this token has too many connections open; close some of them";
+        return Err(Problem::new(ErrorCode::Exhausted, problem));
+    }
+    Ok(caller)
 }
 
 fn wrong_method() -> Problem {
@@ -228,6 +231,13 @@ where
         Target::TaskInput => {
             let bytes = body::read(body).await?;
             tasks::input(&services.fleet, &caller.principal, &call.id, &call.query, bytes).await
+        }
+        Target::MemberHostKey => {
+            members::host_key(&services.fleet, &caller.principal, &call.id).await
+        }
+        Target::TrustMember => {
+            let bytes = body::read(body).await?;
+            members::trust(&services.fleet, &caller.principal, &call.id, &bytes).await
         }
         Target::ListTokens => tokens::list(services.bus.store()).await,
         Target::CreateToken => {

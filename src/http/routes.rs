@@ -23,6 +23,8 @@ pub enum Target {
     PublishEvents,
     TaskOutput,
     TaskInput,
+    MemberHostKey,
+    TrustMember,
     ListTokens,
     CreateToken,
     RevokeToken,
@@ -55,6 +57,8 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/events", Access::Bearer(Scope::Publish), Target::PublishEvents),
     route(Method::GET, "/tasks/{id}/output", READ, Target::TaskOutput),
     route(Method::POST, "/tasks/{id}/input", Access::Bearer(Scope::Run), Target::TaskInput),
+    route(Method::GET, "/members/{id}/hostkey", ADMIN, Target::MemberHostKey),
+    route(Method::POST, "/members/{id}/hostkey", ADMIN, Target::TrustMember),
     route(Method::GET, "/tokens", ADMIN, Target::ListTokens),
     route(Method::POST, "/tokens", ADMIN, Target::CreateToken),
     route(Method::DELETE, "/tokens/{id}", ADMIN, Target::RevokeToken),
@@ -62,8 +66,13 @@ pub const ROUTES: &[Route] = &[
     route(Method::POST, "/mcp", READ, Target::Mcp),
     route(Method::GET, "/mcp", READ, Target::Mcp),
     route(Method::DELETE, "/mcp", READ, Target::Mcp),
+    // The same with other sets of tools.
+    route(Method::POST, "/mcp/x/{id}", READ, Target::Mcp),
+    route(Method::GET, "/mcp/x/{id}", READ, Target::Mcp),
+    route(Method::DELETE, "/mcp/x/{id}", READ, Target::Mcp),
     // The transport of 2024-11-05, which clients still fall back to.
     route(Method::GET, "/sse", READ, Target::Mcp),
+    route(Method::GET, "/sse/x/{id}", READ, Target::Mcp),
     route(Method::POST, "/messages", READ, Target::Mcp),
 ];
 

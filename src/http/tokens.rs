@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::auth::{Gate, Secret, digest};
 use super::problem::Problem;
 use super::reply::{self, Response};
-use crate::model::{ErrorCode, Project, Scope, Timestamp};
+use crate::mcp;
+use crate::model::{ErrorCode, Project, Scope, Timestamp, ToolSets};
 use crate::store::{Store, StoreError, TokenRow, Tx};
 
 /// Far more than anybody keeps track of.
@@ -25,6 +26,9 @@ struct Asked {
     all_projects: bool,
     #[serde(default)]
     read_only: bool,
+    /// It may call no other tools.
+    #[serde(default)]
+    tools: Option<ToolSets>,
 }
 
 /// Lets everybody in who has a token in the database.
@@ -53,10 +57,8 @@ pub async fn create(store: &Store, gate: &Gate, body: &[u8]) -> Result<Response,
         false if asked.projects.is_empty() => vec![Project::default_project()],
         false => asked.projects,
     };
-    let scopes = match asked.read_only {
-        true => vec![Scope::Read],
-        false => vec![Scope::Read, Scope::Publish, Scope::Run],
-    };
+    let tools = asked.tools.unwrap_or(ToolSets::ALL);
+    let scopes = scopes(asked.read_only, tools);
     let secret = Secret::generate()
         .map_err(|_| Problem::new(ErrorCode::Unavailable, "the system has no random numbers"))?;
     let row = TokenRow {
@@ -64,6 +66,7 @@ pub async fn create(store: &Store, gate: &Gate, body: &[u8]) -> Result<Response,
         digest: digest(secret.reveal()),
         projects,
         scopes,
+        tools,
         created: Timestamp::now(),
     };
     if store.read(|snapshot| snapshot.tokens()).await.map_err(refused)?.len() >= MOST {
@@ -113,11 +116,21 @@ pub async fn revoke(store: &Store, gate: &Gate, name: &str) -> Result<Response, 
     Ok(reply::whole(StatusCode::NO_CONTENT, "application/json", Bytes::new()))
 }
 
+/// What no tool of its sets needs, it may not do on other ways either: a token
+/// that cannot call `execute_command` feeds no command its input.
+fn scopes(read_only: bool, tools: ToolSets) -> Vec<Scope> {
+    let needed = mcp::scopes_of(tools);
+    let more = [Scope::Publish, Scope::Run].into_iter();
+    let more = more.filter(|scope| !read_only && needed.contains(scope));
+    std::iter::once(Scope::Read).chain(more).collect()
+}
+
 fn view(row: &TokenRow) -> Value {
     json!({
         "name": row.name,
         "projects": row.projects,
         "scopes": row.scopes,
+        "tools": row.tools,
         "created": row.created.to_string(),
     })
 }

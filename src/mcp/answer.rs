@@ -14,19 +14,19 @@ use http::{Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::McpBody;
 use super::engine::Said;
-use super::frames::{self, Form};
+use super::frames;
 use super::headers::Accept;
 use super::push::KEEP_ALIVE;
 use super::refusal::{code, empty_response, json_response};
 use super::revision::Revision;
+use super::shares::Share;
 
-pub use logged::{Detached, resumed};
+pub use logged::{Detached, lost, resumed};
 
 /// How long an answer may take and still be plain JSON. Most tools are done in a
 /// millisecond, on a busy machine in some hundred; a client that waits for one that
@@ -47,7 +47,7 @@ pub struct Calls {
     /// Where the calls go on when their reader is gone; `None` in the modern
     /// era, in which that cancels them.
     detached: Option<Detached>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Share,
 }
 
 /// How the answer looks.
@@ -66,7 +66,7 @@ impl Calls {
         owed: usize,
         hurry: CancellationToken,
         detached: Option<Detached>,
-        permit: OwnedSemaphorePermit,
+        permit: Share,
     ) -> Self {
         Self { said: Some(said), owed, hurry, detached, _permit: permit }
     }
@@ -202,7 +202,7 @@ impl Streaming {
             self.opened = true;
             let mut out = Vec::from(frames::OPEN);
             for message in self.early.drain(..) {
-                frames::push_message(&mut out, Form::Plain, &message);
+                frames::push_message(&mut out, &message);
             }
             return Some(out.into());
         }
@@ -215,7 +215,7 @@ impl Streaming {
             return Some(Bytes::from_static(frames::KEEP_ALIVE));
         };
         let mut out = Vec::with_capacity(body.len() + 32);
-        frames::push_message(&mut out, Form::Plain, &body);
+        frames::push_message(&mut out, &body);
         self.keep_alive.reset();
         Some(out.into())
     }

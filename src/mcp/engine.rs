@@ -25,7 +25,7 @@ use super::handler::Handler;
 use super::refusal::{Refusal, code};
 use super::revision::Revision;
 use super::session::Nonce;
-use super::tools::{Call, Deps, Tools};
+use super::tools::{Call, Deps, Object, Tools};
 
 /// What the server says.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +83,14 @@ impl Engine {
         &self.handler.deps
     }
 
+    /// What the tool of this name takes, if there is one.
+    pub fn input_of(&self, tool: &str) -> Option<Arc<Object>> {
+        // In the order in which they serve.
+        let guests = self.guest.as_ref().and_then(|guest| guest.input_of(tool));
+        let own = || self.handler.tools.find(tool).ok().map(|tool| Arc::clone(&tool.input));
+        guests.map(Arc::new).or_else(own)
+    }
+
     /// Begins to serve a request, whose envelope is sound.
     ///
     /// # Errors
@@ -96,7 +104,8 @@ impl Engine {
         let guest = self.guest.as_ref();
         if let Some(guest) = guest.filter(|guest| guest.claims(&request)) {
             let modern = revision.is_modern();
-            let said = guest::serve(&**guest, request, modern, call.session, &self.asking);
+            let (asking, deps) = (&self.asking, &self.handler.deps);
+            let said = guest::serve(&**guest, request, modern, &call, asking, deps);
             return Ok(Exchange { by: By::Guest(said), over: false });
         }
         let amend = guest.map(|guest| {

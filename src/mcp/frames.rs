@@ -2,8 +2,8 @@
 //!
 //! Event ids name the stream and the position in it. `g-1a2b3c4d:17` stands for
 //! "the session's own stream (`g`), up to event 17 of the journal", the same for
-//! all sessions, since the journal is. `p1f:3` stands for "the answer to the POST
-//! numbered 1f, up to its third message".
+//! all sessions, since the journal is. Those of answers begin with `p`, and
+//! `replies` makes and reads them.
 
 use crate::model::{Cursor, Severity};
 
@@ -17,22 +17,23 @@ pub const KEEP_ALIVE: &[u8] = b": keep-alive\n";
 /// The first bytes of every stream, so that a client sees it open at once.
 pub const OPEN: &[u8] = b": open\n";
 
-/// How messages travel.
+const HEAD: &[u8] = b"event: message\ndata: ";
+const TAIL: &[u8] = b"\n\n";
+
+/// How events of the journal travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Server-sent events with ids, from which a broken stream is resumed.
+    /// With ids, from which a broken stream is resumed.
     Resumable,
-    /// Server-sent events without ids: 2024-11-05, and `subscriptions/listen`.
+    /// Without ids: 2024-11-05.
     Plain,
-    /// One line of JSON each (stdio).
-    Lines,
 }
 
 /// Appends a JSON-RPC message without an id.
-pub fn push_message(out: &mut Vec<u8>, form: Form, message: &[u8]) {
-    out.extend_from_slice(form.head());
+pub fn push_message(out: &mut Vec<u8>, message: &[u8]) {
+    out.extend_from_slice(HEAD);
     out.extend_from_slice(message);
-    out.extend_from_slice(form.tail());
+    out.extend_from_slice(TAIL);
 }
 
 /// Appends an event of the journal as `notifications/message` (2025-11-25,
@@ -48,12 +49,12 @@ pub fn push_log(
     if form == Form::Resumable {
         push_id(out, cursor);
     }
-    push_signal(out, form, level, topic, body);
+    push_signal(out, level, topic, body);
 }
 
 /// Appends what passes as `notifications/message`: without id, never replayed.
-pub fn push_signal(out: &mut Vec<u8>, form: Form, level: Severity, topic: &str, body: &[u8]) {
-    out.extend_from_slice(form.head());
+pub fn push_signal(out: &mut Vec<u8>, level: Severity, topic: &str, body: &[u8]) {
+    out.extend_from_slice(HEAD);
     out.extend_from_slice(
         b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"",
     );
@@ -64,7 +65,7 @@ pub fn push_signal(out: &mut Vec<u8>, form: Form, level: Severity, topic: &str, 
     out.extend_from_slice(b"\",\"data\":");
     out.extend_from_slice(body);
     out.extend_from_slice(b"}}");
-    out.extend_from_slice(form.tail());
+    out.extend_from_slice(TAIL);
 }
 
 /// `notifications/resources/updated`. Without an id when framed: it is derived
@@ -91,22 +92,16 @@ pub fn push_bookmark(out: &mut Vec<u8>, cursor: Cursor) {
     out.extend_from_slice(b"data:\n\n");
 }
 
-/// Appends a message of an answer's log.
-pub fn push_reply(out: &mut Vec<u8>, stream: u64, seq: u64, message: &[u8]) {
-    out.extend_from_slice(format!("id: p{stream:x}:{seq}\n").as_bytes());
-    push_message(out, Form::Resumable, message);
+/// Appends a message of an answer's log, whose place in it is `id`.
+pub fn push_reply(out: &mut Vec<u8>, id: &str, message: &[u8]) {
+    out.extend_from_slice(format!("id: {id}\n").as_bytes());
+    push_message(out, message);
 }
 
-/// Appends the priming event of an answer: from here on it can be resumed.
-pub fn push_reply_priming(out: &mut Vec<u8>, stream: u64) {
-    let text = format!("id: p{stream:x}:0\nretry: {RETRY_MS}\ndata:\n\n");
+/// Appends the priming event of an answer: from `id` on it can be resumed.
+pub fn push_reply_priming(out: &mut Vec<u8>, id: &str) {
+    let text = format!("id: {id}\nretry: {RETRY_MS}\ndata:\n\n");
     out.extend_from_slice(text.as_bytes());
-}
-
-/// The stream and the place in it that a `Last-Event-ID` of an answer stands for.
-pub fn parse_reply_id(id: &str) -> Option<(u64, u64)> {
-    let (stream, seq) = id.strip_prefix('p')?.split_once(':')?;
-    Some((u64::from_str_radix(stream, 16).ok()?, seq.parse().ok()?))
 }
 
 /// The position that a `Last-Event-ID` of a session's own stream stands for.
@@ -117,32 +112,6 @@ pub fn parse_id(id: &str) -> Option<Cursor> {
         None => place,
     };
     place.parse().ok()
-}
-
-impl Form {
-    fn head(self) -> &'static [u8] {
-        match self {
-            Self::Resumable | Self::Plain => b"event: message\ndata: ",
-            Self::Lines => b"",
-        }
-    }
-
-    fn tail(self) -> &'static [u8] {
-        match self {
-            Self::Resumable | Self::Plain => b"\n\n",
-            Self::Lines => b"\n",
-        }
-    }
-
-    /// The first bytes of a stream.
-    pub fn open(self) -> &'static [u8] {
-        if self == Self::Lines { b"" } else { OPEN }
-    }
-
-    /// What shows that a stream lives.
-    pub fn keep_alive(self) -> &'static [u8] {
-        if self == Self::Lines { b"" } else { KEEP_ALIVE }
-    }
 }
 
 fn push_id(out: &mut Vec<u8>, cursor: Cursor) {

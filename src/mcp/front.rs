@@ -2,11 +2,13 @@
 
 mod batch;
 mod connection;
+mod feed;
 mod listen;
 mod saying;
 mod settings;
 mod sse;
 mod stream;
+mod waking;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +17,6 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,26 +24,29 @@ use super::McpBody;
 use super::answer::{Calls, Detached, Sayings, Shape, respond};
 use super::engine::{Engine, Said};
 use super::era::{Era, classify};
-use super::headers::{self, Accept};
+use super::headers::{self, Accept, Piped};
 use super::message::{self, Kind, Message};
+use super::offer;
 use super::patience::Patience;
 use super::refusal::{Refusal, code, empty_response, json_response};
 use super::replies::Replies;
 use super::revision::Revision;
 use super::session::{McpSession, SessionKey};
 use super::sessions::{CallEntry, Cancel, Sessions};
+use super::shares::{Share, Shares};
 use super::tools::Call;
 use crate::bus::Bus;
-use crate::model::Principal;
+use crate::model::{Principal, ToolSets};
+use crate::store::StoreError;
 use saying::Saying;
 use sse::Connections;
+use waking::waking;
 
-pub use connection::Connection;
-
-/// Requests with calls under way, and streams open, at once. Beyond it the next
-/// one is refused and may try again; those that are served are not disturbed.
-const MOST_CALLS: usize = 1024;
-const MOST_STREAMS: usize = 4096;
+/// Requests with calls under way, and streams open, at once; one principal has a
+/// quarter of them at most. Beyond it the next one is refused and may try again;
+/// those that are served are not disturbed.
+const MOST_CALLS: u32 = 2048;
+const MOST_STREAMS: u32 = 4096;
 
 /// Everything that a request needs; one for the life of the daemon.
 pub struct Front {
@@ -50,8 +54,8 @@ pub struct Front {
     bus: Bus,
     key: SessionKey,
     sessions: Arc<Sessions>,
-    calls: Arc<Semaphore>,
-    streams: Arc<Semaphore>,
+    calls: Shares,
+    streams: Shares,
     closing: CancellationToken,
     detached: TaskTracker,
     replies: Arc<Replies>,
@@ -64,6 +68,10 @@ pub struct Front {
 struct Caller<'a> {
     principal: Arc<Principal>,
     headers: &'a HeaderMap,
+    /// The tools that it asks for.
+    offer: ToolSets,
+    /// It speaks over a pipe: its headers were made from its message.
+    piped: bool,
 }
 
 impl Front {
@@ -73,8 +81,8 @@ impl Front {
             bus,
             key,
             sessions: Arc::new(Sessions::default()),
-            calls: Arc::new(Semaphore::new(MOST_CALLS)),
-            streams: Arc::new(Semaphore::new(MOST_STREAMS)),
+            calls: Shares::new(MOST_CALLS),
+            streams: Shares::new(MOST_STREAMS),
             closing: CancellationToken::new(),
             detached: TaskTracker::new(),
             replies: Arc::new(Replies::new(seed())),
@@ -86,18 +94,23 @@ impl Front {
     /// Ends streams, and waits that calls are in.
     pub fn close(&self) {
         self.closing.cancel();
+        self.engine.deps().works.close();
         self.detached.close();
     }
 
     /// Returns when every stream has said its last word and is gone.
     pub async fn closed(&self) {
-        // All permits are there when no stream holds one; the semaphore is never closed.
-        let _ = self.streams.acquire_many(MOST_STREAMS as u32).await;
+        self.streams.all_free().await;
     }
 
     /// Whether HTTP+SSE is served; open connections go on.
     pub fn set_legacy_sse(&self, on: bool) {
         self.legacy_sse.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether the Events extension is served; open streams go on.
+    pub fn set_events_extension(&self, on: bool) {
+        self.engine.deps().events.store(on, Ordering::Relaxed);
     }
 
     pub async fn handle(
@@ -106,9 +119,16 @@ impl Front {
         request: Request<Bytes>,
     ) -> Response<McpBody> {
         let (parts, body) = request.into_parts();
-        let caller = Caller { principal: Arc::new(principal), headers: &parts.headers };
+        let (place, sets) = offer::split(parts.uri.path());
+        let offer = match offer::of(sets, &parts.headers) {
+            Ok(offer) => offer,
+            Err(refusal) => return refusal.with_id(message::id_of(&body).as_ref()).into_response(),
+        };
+        let piped = parts.extensions.get::<Piped>().is_some();
+        let principal = Arc::new(principal);
+        let caller = Caller { principal, headers: &parts.headers, offer, piped };
         let legacy = self.legacy_sse.load(Ordering::Relaxed);
-        let answer = match (parts.method, parts.uri.path()) {
+        let answer = match (parts.method, place) {
             (Method::GET, "/sse") if legacy => self.sse(&caller),
             (Method::POST, "/messages") if legacy => {
                 self.posted(&caller, parts.uri.query().unwrap_or_default(), &body).await
@@ -116,8 +136,8 @@ impl Front {
             (_, "/sse" | "/messages") => Err(no_transport()),
             (Method::POST, _) => self.post(&caller, &body).await,
             (Method::GET, _) if legacy && is_bare(&parts.headers) => self.sse(&caller),
-            (Method::GET, _) => self.get(&caller),
-            (Method::DELETE, _) => self.delete(&caller),
+            (Method::GET, _) => self.get(&caller).await,
+            (Method::DELETE, _) => self.delete(&caller).await,
             _ => Err(not_allowed("use POST, GET or DELETE")),
         };
         answer.unwrap_or_else(Refusal::into_response)
@@ -143,7 +163,7 @@ impl Front {
             Era::Handshake => self.handshake(caller, accept, message).await,
             Era::Dropped => Ok(empty_response(StatusCode::ACCEPTED)),
             Era::Session => {
-                let session = self.session(caller).map_err(|r| r.with_id(message.id()))?;
+                let session = self.session(caller).await.map_err(|r| r.with_id(message.id()))?;
                 self.in_session(caller, accept, session, message).await
             }
         }
@@ -161,7 +181,20 @@ impl Front {
             let listening = self.listen(caller, accept, &message).await;
             return listening.map_err(|refusal| refusal.with_id(id.as_ref()));
         }
-        let permit = self.permit(&self.calls)?;
+        if revision.is_modern() && self.feeds(&message) {
+            let id = message.id().cloned();
+            let feeding = self.feed(caller, accept, &message).await;
+            return feeding.map_err(|refusal| refusal.with_id(id.as_ref()));
+        }
+        if revision.is_modern() && !caller.piped && message.method() == "tools/call" {
+            let named = message.param("name").and_then(Value::as_str).unwrap_or_default();
+            if let Some(schema) = self.engine.input_of(named) {
+                let arguments = message.param("arguments");
+                headers::check_params(caller.headers, &schema, arguments)
+                    .map_err(|refusal| refusal.with_id(message.id()))?;
+            }
+        }
+        let permit = self.share(&self.calls, caller)?;
         let hurry = self.closing.child_token();
         let patience = Patience::of_client(message.client_name());
         let call = call(caller, patience, Arc::default(), &hurry);
@@ -182,10 +215,12 @@ impl Front {
         let revision = Revision::negotiate(asked);
         let patience = Patience::of_client(message.client_name());
         let principal = &caller.principal.id;
-        let (_, id) = self.key.mint(principal, revision, patience).map_err(unavailable)?;
-        let permit = self.permit(&self.calls)?;
+        let minted = self.key.mint(principal, revision, patience, caller.offer);
+        let (session, id) = minted.map_err(unavailable)?;
+        let permit = self.share(&self.calls, caller)?;
         let hurry = self.closing.child_token();
         let call = call(caller, patience, Arc::default(), &hurry);
+        let wake = waking(&message);
         let mut said = self.serve(message.value, revision, call, None)?;
         // Said at once, so it can be looked at: a refused handshake begins nothing.
         let Some(Said::Reply { body, error }) = said.next().await else {
@@ -199,6 +234,9 @@ impl Front {
             futures_util::stream::once(std::future::ready(Said::Reply { body, error })).boxed();
         let shape = Shape { accept, batch: false, modern: false };
         let mut response = respond(Calls::new(reply, 1, hurry, None, permit), shape).await;
+        if error.is_none() && !wake.is_empty() {
+            self.note_waking(caller, session, wake).await;
+        }
         if error.is_none()
             && let Ok(id) = HeaderValue::from_str(&id)
         {
@@ -218,13 +256,15 @@ impl Front {
             self.notified(session, &message);
             return Ok(empty_response(StatusCode::ACCEPTED));
         }
-        if let Some(reply) = self.setting(caller, session, &message).await {
+        if let Some(reply) = self.kept_setting(caller, session, &message).await {
             return Ok(json_response(StatusCode::OK, reply.into()));
         }
-        let permit = self.permit(&self.calls)?;
+        let permit = self.share(&self.calls, caller)?;
+        self.note_thread(caller, session, &message).await;
         let hurry = self.closing.child_token();
+        let asked = message.id().cloned();
         let said = self.serve_in_session(caller, session, message, &hurry)?;
-        let calls = Calls::new(said, 1, hurry, Some(self.detached(session)), permit);
+        let calls = Calls::new(said, 1, hurry, Some(self.detached(session, asked)), permit);
         Ok(respond(calls, Shape { accept, batch: false, modern: false }).await)
     }
 
@@ -246,10 +286,11 @@ impl Front {
         message: Message,
         hurry: &CancellationToken,
     ) -> Result<Sayings, Refusal> {
-        let entry = message.id().map(|id| self.sessions.enter(session.nonce, id));
+        let principal = &caller.principal.id;
+        let entry = message.id().map(|id| self.sessions.enter(principal, session.nonce, id));
         let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
         let mut call = call(caller, session.patience, cancel, hurry);
-        call.session = Some(session.nonce);
+        (call.session, call.offer) = (Some(session.nonce), session.offer);
         self.serve(message.value, session.revision, call, entry)
     }
 
@@ -271,21 +312,23 @@ impl Front {
         Ok(said.boxed())
     }
 
-    fn detached(&self, session: McpSession) -> Detached {
+    fn detached(&self, session: McpSession, asked: Option<Value>) -> Detached {
         Detached {
             tracker: self.detached.clone(),
             replies: Arc::clone(&self.replies),
             session: session.nonce,
+            asked,
             revision: session.revision,
             closing: self.closing.clone(),
         }
     }
 
     /// The session that the request belongs to.
-    fn session(&self, caller: &Caller<'_>) -> Result<McpSession, Refusal> {
+    async fn session(&self, caller: &Caller<'_>) -> Result<McpSession, Refusal> {
         let id = headers::one(caller.headers, &headers::SESSION)?.ok_or_else(|| {
             Refusal::invalid_request("header mcp-session-id is missing; initialize gives one")
         })?;
+        self.sessions.load(self.bus.store()).await.map_err(|error| unkept(&error))?;
         // Forged, foreign and ended are told apart by nobody.
         self.key
             .open(&caller.principal.id, id)
@@ -293,12 +336,14 @@ impl Front {
             .ok_or_else(no_session)
     }
 
-    fn permit(&self, of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(of).try_acquire_owned().map_err(|_| {
-            let problem = "too much is going on at once; try again when some of it has ended";
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, problem)
-        })
+    fn share(&self, of: &Shares, caller: &Caller<'_>) -> Result<Share, Refusal> {
+        of.take(&caller.principal.id).ok_or_else(too_much)
     }
+}
+
+fn too_much() -> Refusal {
+    let problem = "too much is going on at once; try again when some of it has ended";
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, problem)
 }
 
 fn call(
@@ -308,7 +353,7 @@ fn call(
     hurry: &CancellationToken,
 ) -> Call {
     let (principal, hurry) = (Arc::clone(&caller.principal), hurry.clone());
-    Call { principal, patience, cancel, hurry, session: None }
+    Call { principal, offer: caller.offer, patience, cancel, hurry, session: None }
 }
 
 /// Where the numbers of answers begin: somewhere else after each start, so that
@@ -334,6 +379,12 @@ fn no_transport() -> Refusal {
 fn unavailable(error: getrandom::Error) -> Refusal {
     tracing::error!(%error, "no random bytes for a session id");
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, "no session can begin now")
+}
+
+/// What is kept of a session could not be read or written.
+fn unkept(error: &StoreError) -> Refusal {
+    let problem = format!("what the session asks for cannot be kept: {error}");
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, problem)
 }
 
 fn no_session() -> Refusal {

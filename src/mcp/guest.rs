@@ -12,7 +12,11 @@ use tokio::sync::{broadcast, mpsc};
 use super::answer::Sayings;
 use super::asking::Asking;
 use super::engine::Said;
+use super::message::META_CAPABILITIES;
+use super::refusal::code;
 use super::session::Nonce;
+use super::tasks::{self, TaskSupport, Work};
+use super::tools::{Call, Deps};
 
 /// A result, or a JSON-RPC error object.
 pub type GuestReply = Result<Value, Value>;
@@ -25,6 +29,12 @@ pub trait Guest: Send + Sync + 'static {
     /// Serves a request that it claims.
     fn serve(&self, request: Value, talk: Talk) -> BoxFuture<'static, GuestReply>;
 
+    /// Whether a request that it claims may be served as a task.
+    fn task(&self, request: &Value) -> TaskSupport;
+
+    /// The input schema of a tool of its own.
+    fn input_of(&self, tool: &str) -> Option<Map<String, Value>>;
+
     /// Adds to a result of fleetd's own.
     fn amend(&self, method: &str, modern: bool, result: &mut Map<String, Value>);
 
@@ -35,37 +45,53 @@ pub trait Guest: Send + Sync + 'static {
 /// What a guest can say while it serves a request.
 #[derive(Clone)]
 pub struct Talk {
-    /// The request is one of the stateless era, in which nothing can be asked.
+    /// The request is one of the stateless era, in which only a task can ask.
     pub modern: bool,
-    say: mpsc::Sender<Said>,
-    asking: Arc<Asking>,
-    session: Option<Nonce>,
+    with: With,
+}
+
+/// Through what it is said.
+#[derive(Clone)]
+enum With {
+    /// The call's own stream.
+    Stream { say: mpsc::Sender<Said>, asking: Arc<Asking>, session: Option<Nonce> },
+    /// The task that the call has become.
+    Task(Arc<Work>),
 }
 
 /// Things said that wait to be read. When it is full, the guest waits.
 const MOST_UNREAD: usize = 16;
 
 impl Talk {
-    /// Says something on the request's own stream.
+    /// Says something on the request's own stream; a task has none.
     pub async fn notify(&self, method: &str, params: Value) {
+        let With::Stream { say, .. } = &self.with else { return };
         let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
         // Nobody listens any more: then nobody misses it.
-        let _ = self.say.send(Said::Notification(encode(&message))).await;
+        let _ = say.send(Said::Notification(encode(&message))).await;
     }
 
     /// Ends the connection and goes on: a client of 2025-11-25 comes back for the
     /// rest after a while. Others stay connected.
     pub async fn hang_up(&self) {
-        let _ = self.say.send(Said::HangUp).await;
+        let With::Stream { say, .. } = &self.with else { return };
+        let _ = say.send(Said::HangUp).await;
     }
 
-    /// Asks the client something and waits for its answer: the whole response.
-    /// `None` if it cannot be asked, or will not answer any more.
+    /// Asks the client something and waits for its answer, a response with its
+    /// `result`. `None` if it cannot be asked, or will not answer any more.
     pub async fn ask(&self, method: &str, params: Value) -> Option<Value> {
-        let (id, answer) = self.asking.begin(self.session?);
+        let (say, asking, session) = match &self.with {
+            With::Stream { say, asking, session } => (say, asking, (*session)?),
+            With::Task(work) => {
+                let result = work.ask(method, params).await?;
+                return Some(json!({ "result": result }));
+            }
+        };
+        let (id, answer) = asking.begin(session);
         let id = Value::String(id);
         let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        self.say.send(Said::Notification(encode(&message))).await.ok()?;
+        say.send(Said::Notification(encode(&message))).await.ok()?;
         answer.await.ok()
     }
 }
@@ -75,22 +101,27 @@ pub fn serve(
     guest: &dyn Guest,
     request: Value,
     modern: bool,
-    session: Option<Nonce>,
+    call: &Call,
     asking: &Arc<Asking>,
+    deps: &Deps,
 ) -> Sayings {
     let id = request.get("id").cloned();
-    let (say, said) = mpsc::channel(MOST_UNREAD);
-    let talk = Talk { modern, say, asking: Arc::clone(asking), session };
-    let reply = guest.serve(request, talk).map(move |reply| {
-        let (message, error) = match reply {
-            Ok(result) => (json!({ "jsonrpc": "2.0", "id": id, "result": result }), None),
-            Err(error) => {
-                let code = error["code"].as_i64();
-                (json!({ "jsonrpc": "2.0", "id": id, "error": error }), code)
+    if modern {
+        let capabilities = &request["params"]["_meta"][META_CAPABILITIES];
+        match (guest.task(&request), tasks::declared(Some(capabilities))) {
+            (TaskSupport::Never, _) | (TaskSupport::Optional, false) => {}
+            (TaskSupport::Required, false) => return at_once(id, Err(tasks::undeclared())),
+            (TaskSupport::Required | TaskSupport::Optional, true) => {
+                return at_once(id, begin_task(guest, request, call, deps));
             }
-        };
-        Said::Reply { body: encode(&message), error }
-    });
+        }
+    }
+    let (say, said) = mpsc::channel(MOST_UNREAD);
+    // A connection of its own has a session in either era; only one knows questions.
+    let session = call.session.filter(|_| !modern);
+    let with = With::Stream { say, asking: Arc::clone(asking), session };
+    let reply = guest.serve(request, Talk { modern, with });
+    let reply = reply.map(move |reply| answer(id.as_ref(), reply));
     let state = (said, Some(reply.boxed()));
     let sayings = stream::unfold(state, |(mut said, mut reply)| async move {
         let next = match reply.as_mut() {
@@ -114,6 +145,35 @@ pub fn serve(
         Some((next, (said, reply)))
     });
     sayings.boxed()
+}
+
+/// Serves `request` as a task, and answers with it.
+fn begin_task(guest: &dyn Guest, request: Value, call: &Call, deps: &Deps) -> GuestReply {
+    let capabilities = request["params"]["_meta"][META_CAPABILITIES].clone();
+    let begun = deps.works.begin(&call.principal, capabilities, |work| {
+        guest.serve(request, Talk { modern: true, with: With::Task(work) })
+    });
+    let full =
+        || json!({ "code": code::INTERNAL, "message": "too many tasks are held; try later" });
+    let work = begun.ok_or_else(full)?;
+    let created = tasks::created(work.summary(), Some(deps.identity.meta()));
+    let created = serde_json::to_value(created);
+    created.map_err(|error| json!({ "code": code::INTERNAL, "message": error.to_string() }))
+}
+
+fn at_once(id: Option<Value>, reply: GuestReply) -> Sayings {
+    stream::once(std::future::ready(answer(id.as_ref(), reply))).boxed()
+}
+
+fn answer(id: Option<&Value>, reply: GuestReply) -> Said {
+    let (message, error) = match reply {
+        Ok(result) => (json!({ "jsonrpc": "2.0", "id": id, "result": result }), None),
+        Err(error) => {
+            let code = error["code"].as_i64();
+            (json!({ "jsonrpc": "2.0", "id": id, "error": error }), code)
+        }
+    };
+    Said::Reply { body: encode(&message), error }
 }
 
 /// A reply of fleetd's own, with what the guest adds.

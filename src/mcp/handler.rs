@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams,
-    CompleteRequestParams, CompleteResult, ContentBlock, CreateTaskResult, CustomRequest,
-    CustomResult, DiscoverResult, GetTaskParams, GetTaskResult, Implementation,
-    InitializeRequestParams, InitializeResult, ListPromptsResult, ListResourceTemplatesResult,
-    ListResourcesResult, ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion,
+    CompleteRequestParams, CompleteResult, ContentBlock, CustomRequest, CustomResult,
+    DiscoverResult, GetTaskParams, GetTaskResult, Implementation, InitializeRequestParams,
+    InitializeResult, ListPromptsResult, ListResourceTemplatesResult, ListResourcesResult,
+    ListToolsResult, MetaObject, PaginatedRequestParams, ProtocolVersion,
     ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ResourceContents,
     ServerCapabilities, ServerConfig, Tool as ToolModel, ToolAnnotations, UpdateTaskParams,
 };
@@ -17,7 +17,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use serde_json::{Map, Value, json};
 
 use super::tools::{Call, Context, Deps, Failure, Outcome, Progress, Tool, Tools};
-use super::{resources, tasks};
+use super::{events, offer, resources, tasks};
 use crate::model::ErrorCode;
 
 /// What a model is told about this server before it calls anything.
@@ -65,20 +65,14 @@ impl Handler {
         let id = tasks::parse(outcome.structured["stream_id"].as_str().unwrap_or_default())?;
         let task = self.deps.fleet.task(&principal, id).await;
         let task = task.map_err(|error| tasks::refuse(error.into()))?;
-        let mut created = CreateTaskResult::new(tasks::summary(&self.deps, &task));
-        created.meta = meta;
+        let created = tasks::created(tasks::summary(&self.deps, &task), meta);
         Ok(CallToolResponse::Task(created))
     }
 
     /// Every result of the stateless era says who answers (2026-07-28, basic).
     fn meta(&self, context: &RequestContext<RoleServer>) -> Option<MetaObject> {
         context.meta.protocol_version()?;
-        let mut meta = MetaObject::new();
-        meta.insert(
-            String::from("io.modelcontextprotocol/serverInfo"),
-            json!({ "name": "fleetd", "version": self.deps.identity.version }),
-        );
-        Some(meta)
+        Some(self.deps.identity.meta())
     }
 }
 
@@ -90,6 +84,11 @@ impl ServerHandler for Handler {
             .enable_resources_subscribe()
             .enable_tasks()
             .build();
+        let mut capabilities = capabilities;
+        if self.deps.serves_events() {
+            let extensions = capabilities.extensions.get_or_insert_default();
+            extensions.insert(events::EXTENSION.to_owned(), Map::new());
+        }
         let mut info = ServerConfig::new(capabilities).with_server_info(self.implementation());
         info.instructions = Some(INSTRUCTIONS.to_owned());
         info
@@ -122,7 +121,7 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let call = Self::call_of(&context)?;
-        let tools = self.tools.of(&call.principal).map(model).collect();
+        let tools = self.tools.of(&call.principal, call.offer).map(model).collect();
         let mut result = ListToolsResult::with_all_items(tools);
         result.meta = self.meta(&context);
         Ok(result)
@@ -138,6 +137,10 @@ impl ServerHandler for Handler {
             .tools
             .find(&request.name)
             .map_err(|message| ErrorData::invalid_params(message, None))?;
+        // What a token may not call is refused as such, wherever it asks.
+        if tool.is_for(&call.principal) && !tool.sets.meets(call.offer) {
+            return Err(ErrorData::invalid_params(offer::elsewhere(tool, call.offer), None));
+        }
         let meta = self.meta(&context);
         // Only who declares the extension can read a task in place of a result.
         let as_task = tasks::TOOLS.contains(&tool.name)
@@ -218,7 +221,8 @@ impl ServerHandler for Handler {
         context: RequestContext<RoleServer>,
     ) -> Result<(), ErrorData> {
         let call = Self::call_of(&context)?;
-        tasks::update(&self.deps, &call.principal, &request.task_id).await
+        let answers = request.input_responses;
+        tasks::update(&self.deps, &call.principal, &request.task_id, answers).await
     }
 
     async fn cancel_task(
@@ -243,8 +247,19 @@ impl ServerHandler for Handler {
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
+        let modern = context.protocol_version().as_ref() == Some(&ProtocolVersion::V_2026_07_28);
+        if modern && self.deps.serves_events() {
+            let principal = Self::call_of(&context)?.principal;
+            let params = request.params.clone().unwrap_or_default();
+            let served = events::serve(&self.deps, &principal, &request.method, &params).await;
+            if let Some(result) = served {
+                let mut result = result.map_err(events::to_error)?;
+                result["_meta"] = json!(self.meta(&context));
+                return Ok(CustomResult::new(result));
+            }
+        }
         const KNOWN: [&str; 10] = [
             "tools/call",
             "tools/list",

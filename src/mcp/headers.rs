@@ -1,5 +1,7 @@
 //! What the HTTP headers of a request say about it.
 
+mod params;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
@@ -7,11 +9,18 @@ use http::{HeaderName, StatusCode};
 
 use super::refusal::{Refusal, code};
 
+pub use params::check_params;
+
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 pub const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 pub const NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Marks a request that came over a pipe: its headers were made from its message
+/// here, so they say nothing that the message does not.
+#[derive(Clone, Copy, Debug)]
+pub struct Piped;
 
 /// What the client takes as an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

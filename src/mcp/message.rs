@@ -48,6 +48,11 @@ pub fn parse(body: &[u8]) -> Result<Value, Refusal> {
     }
 }
 
+/// The id of the request in a body that is refused for something else.
+pub fn id_of(body: &[u8]) -> Option<Value> {
+    Message::of(parse(body).ok()?).ok()?.id().cloned()
+}
+
 impl Message {
     /// Checks the envelope (JSON-RPC 2.0, sections 4 and 5).
     ///

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -20,11 +20,13 @@ use super::frames::{self, Form};
 use super::resources::{Uri, Watching};
 use super::revision::Revision;
 use super::sessions::{Control, Level};
+use super::shares::Share;
 use crate::bus::{Bus, BusError, Delivery, Gap, Start, Subscription};
 use crate::model::{Cursor, Filter, Principal, Severity};
 
-/// Silence after which a comment shows that the stream lives.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Silence after which a comment shows that the stream lives. It is promised
+/// within 15 s, on a busy machine too.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(14);
 
 /// Where a stream reads from and whom it obeys.
 pub struct Push {
@@ -37,7 +39,7 @@ pub struct Push {
     pub closing: CancellationToken,
     pub form: Form,
     /// Counts the stream while it is open.
-    pub _permit: OwnedSemaphorePermit,
+    pub _permit: Share,
 }
 
 struct Running {
@@ -78,11 +80,11 @@ impl Push {
         let level = control.level;
         let start = last.map_or(Start::Now, Start::After);
         let mut subscription = self.subscribe(level, start)?;
-        let place = last.unwrap_or(Cursor { seq: control.watched_since, ..self.bus.head() });
+        let place = last.or(control.watched_since).unwrap_or_else(|| self.bus.head());
         let watching = self.watch(&control.watched, place)?;
         // A resumed reader knows its place; it may even lie in another epoch.
         let told = last.unwrap_or_else(|| subscription.cursor());
-        let mut first = Vec::from(self.form.open());
+        let mut first = Vec::from(frames::OPEN);
         if last.is_none() && self.has_bookmarks() {
             frames::push_priming(&mut first, told, self.number);
         }
@@ -162,7 +164,7 @@ impl Running {
                 Turn::Updated(uris) => {
                     let mut out = Vec::new();
                     for uri in uris {
-                        frames::push_message(&mut out, self.push.form, &frames::updated(&uri));
+                        frames::push_message(&mut out, &frames::updated(&uri));
                     }
                     out
                 }
@@ -188,8 +190,8 @@ impl Running {
         }
         if control.watched != self.watched {
             // What is added is watched from here on; what was there goes on.
-            let since = Cursor { seq: control.watched_since, ..self.push.bus.head() };
-            let place = self.watching.place().unwrap_or(since);
+            let since = || control.watched_since.unwrap_or_else(|| self.push.bus.head());
+            let place = self.watching.place().unwrap_or_else(since);
             self.watching = self.push.watch(&control.watched, place).ok()?;
             self.watched = control.watched;
         }
@@ -208,7 +210,7 @@ impl Running {
     }
 
     fn keep_alive(&mut self) -> Vec<u8> {
-        let mut out = Vec::from(self.push.form.keep_alive());
+        let mut out = Vec::from(frames::KEEP_ALIVE);
         let at = self.subscription.cursor();
         if at != self.told && self.push.has_bookmarks() {
             frames::push_bookmark(&mut out, at);
@@ -235,7 +237,7 @@ impl Running {
             Delivery::Signals(signals) => {
                 for signal in signals {
                     let (topic, body) = (signal.topic(), signal.body());
-                    frames::push_signal(&mut out, form, Severity::Debug, topic, &body);
+                    frames::push_signal(&mut out, Severity::Debug, topic, &body);
                 }
             }
         }

@@ -21,6 +21,10 @@ pub mod code {
     pub const HEADER_MISMATCH: i64 = -32020;
     pub const MISSING_CAPABILITY: i64 = -32021;
     pub const UNSUPPORTED_VERSION: i64 = -32022;
+    // Provisional: the Events extension's (SEP-3415, draft).
+    pub const NOT_FOUND: i64 = -32023;
+    pub const RESOURCE_EXHAUSTED: i64 = -32025;
+    pub const UNSUPPORTED: i64 = -32026;
 }
 
 /// Why a request was not taken.

@@ -3,19 +3,24 @@
 //! The calls of a session speak into a log, and the POST's stream is a reader of
 //! it. A reader that was cut comes back with the last id it saw (`GET` with
 //! `Last-Event-ID`) and is given exactly what followed on that stream. Logs are
-//! bounded in number, in bytes and in time; what was dropped is refused by name,
-//! never answered with an empty stream, which would make a client ask for ever.
+//! bounded in number, in bytes and in time, and end with the daemon; of what is gone
+//! the client is told that it is, never answered with an empty stream, which would
+//! make it ask for ever.
 
 mod log;
+mod place;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::session::Nonce;
 
 pub use log::{Log, Reader};
+pub use place::Place;
 
 /// How long a finished answer is kept.
 pub const KEEP: Duration = Duration::from_secs(300);
@@ -37,6 +42,15 @@ pub struct Replies {
     next: AtomicU64,
 }
 
+/// What there is for a reader that comes back.
+pub enum Resumed {
+    Reader(Reader),
+    /// Nothing can follow, or it is not this reader's.
+    Nothing,
+    /// No such answer is held, or not any more.
+    Gone,
+}
+
 /// One log and whose it is, in order of their coming.
 struct Kept {
     session: Nonce,
@@ -49,21 +63,27 @@ impl Replies {
         Self { logs: Mutex::default(), next: AtomicU64::new(seed) }
     }
 
-    /// Begins a log in `session`.
-    pub fn begin(&self, session: Nonce) -> Arc<Log> {
-        let log = Arc::new(Log::new(self.next.fetch_add(1, Ordering::Relaxed)));
+    /// Begins a log in `session`, for the answer to the request `asked` if it is
+    /// to only one.
+    pub fn begin(&self, session: Nonce, asked: Option<&Value>) -> Arc<Log> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let log = Arc::new(Log::new(number, place::mark(&session, asked)));
         let mut logs = self.lock();
         logs.push_back(Kept { session, log: Arc::clone(&log) });
         make_room(&mut logs, session);
         log
     }
 
-    /// A reader of what followed `seq` on the stream `number` of `session`.
-    /// `None` if that is not held, or nothing can follow any more.
-    pub fn resume(&self, session: Nonce, number: u64, seq: u64) -> Option<Reader> {
+    /// A reader in `session` of what followed `place`.
+    pub fn resume(&self, session: Nonce, place: &Place) -> Resumed {
         let logs = self.lock();
-        let kept = logs.iter().find(|kept| kept.session == session && kept.log.number == number)?;
-        kept.log.read_after(seq)
+        match logs.iter().find(|kept| kept.log.number == place.stream) {
+            Some(kept) if kept.session == session => {
+                kept.log.read_after(place.seq).map_or(Resumed::Nothing, Resumed::Reader)
+            }
+            Some(_) => Resumed::Nothing,
+            None => Resumed::Gone,
+        }
     }
 
     /// Forgets one log, when its time is over.
@@ -113,28 +133,36 @@ mod tests {
 
     const SESSION: Nonce = [1; 16];
 
+    fn resume(replies: &Replies, session: Nonce, stream: u64, seq: u64) -> Option<Reader> {
+        let place = Place::parse(&format!("p{stream:x}:{seq}")).unwrap();
+        match replies.resume(session, &place) {
+            Resumed::Reader(reader) => Some(reader),
+            Resumed::Nothing | Resumed::Gone => None,
+        }
+    }
+
     #[tokio::test]
     async fn what_followed_is_given_once_and_only_in_its_session() {
         let replies = Replies::new(40);
-        let log = replies.begin(SESSION);
+        let log = replies.begin(SESSION, None);
         log.push(Bytes::from_static(b"a"));
         log.push(Bytes::from_static(b"b"));
         log.finish();
-        assert!(replies.resume([2; 16], 40, 1).is_none(), "another session's");
-        assert!(replies.resume(SESSION, 41, 1).is_none(), "another stream");
-        assert!(replies.resume(SESSION, 40, 9).is_none(), "never said");
-        let mut reader = replies.resume(SESSION, 40, 1).unwrap();
+        assert!(resume(&replies, [2; 16], 40, 1).is_none(), "another session's");
+        assert!(resume(&replies, SESSION, 41, 1).is_none(), "another stream");
+        assert!(resume(&replies, SESSION, 40, 9).is_none(), "never said");
+        let mut reader = resume(&replies, SESSION, 40, 1).unwrap();
         assert_eq!(reader.next().await, Some((2, Bytes::from_static(b"b"))));
         assert_eq!(reader.next().await, None);
-        assert!(replies.resume(SESSION, 40, 2).is_none(), "nothing can follow");
+        assert!(resume(&replies, SESSION, 40, 2).is_none(), "nothing can follow");
     }
 
     #[tokio::test]
     async fn a_newer_reader_takes_over() {
         let replies = Replies::new(0);
-        let log = replies.begin(SESSION);
+        let log = replies.begin(SESSION, None);
         let mut older = log.read_after(0).unwrap();
-        let mut newer = replies.resume(SESSION, 0, 0).unwrap();
+        let mut newer = resume(&replies, SESSION, 0, 0).unwrap();
         log.push(Bytes::from_static(b"a"));
         assert_eq!(older.next().await, None);
         assert_eq!(newer.next().await, Some((1, Bytes::from_static(b"a"))));
@@ -145,12 +173,12 @@ mod tests {
         let replies = Replies::new(0);
         let big = Bytes::from(vec![b'x'; 1024 * 1024]);
         for _ in 0..10 {
-            let log = replies.begin(SESSION);
+            let log = replies.begin(SESSION, None);
             log.push(big.clone());
             log.finish();
         }
-        assert!(replies.resume(SESSION, 0, 0).is_none(), "the oldest went");
-        assert!(replies.resume(SESSION, 9, 0).is_some());
+        assert!(resume(&replies, SESSION, 0, 0).is_none(), "the oldest went");
+        assert!(resume(&replies, SESSION, 9, 0).is_some());
         let logs = replies.lock();
         let held: usize = logs.iter().map(|kept| kept.log.bytes()).sum();
         assert!(held <= MOST_BYTES_OF_SESSION + big.len(), "{held}");

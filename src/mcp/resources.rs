@@ -98,7 +98,10 @@ pub async fn exists(deps: &Deps, principal: &Principal, uri: &str) -> Result<boo
             Err(FleetError::NoTask(_)) => false,
             Err(error) => return Err(error),
         },
-        Noun::Member(name) => deps.fleet.members().await.iter().any(|member| member.name == name),
+        Noun::Member(name) => {
+            let members = deps.fleet.roster().list(principal);
+            members.iter().any(|handle| handle.member().name.as_str() == name)
+        }
     })
 }
 

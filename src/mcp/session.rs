@@ -1,6 +1,6 @@
 //! Session ids: authenticated values, not keys of a table.
 //!
-//! An id carries what the session agreed on (revision, kind of client) and a
+//! An id carries what the session agreed on (revision, kind of client, tools) and a
 //! random part, and a code that only this daemon can make for this principal.
 //! So a session costs no memory until it has a stream, survives a restart, and
 //! an id that is forged or another principal's is simply not one.
@@ -12,12 +12,13 @@ use subtle::ConstantTimeEq;
 
 use super::patience::Patience;
 use super::revision::Revision;
+use crate::model::ToolSets;
 
 /// Separates this use of the key from any other.
-const PURPOSE: &[u8] = b"fleetd mcp session 1\0";
+const PURPOSE: &[u8] = b"fleetd mcp session 2\0";
 
-/// Revision, kind of client, then the random part.
-const HEAD: usize = 2;
+/// Revision, kind of client, sets of tools, then the random part.
+const HEAD: usize = 6;
 const NONCE: usize = 16;
 const CODE: usize = 16;
 
@@ -33,6 +34,8 @@ pub type Nonce = [u8; NONCE];
 pub struct McpSession {
     pub revision: Revision,
     pub patience: Patience,
+    /// What it was offered when it began.
+    pub offer: ToolSets,
     pub nonce: Nonce,
 }
 
@@ -56,14 +59,16 @@ impl SessionKey {
         principal: &str,
         revision: Revision,
         patience: Patience,
+        offer: ToolSets,
     ) -> Result<(McpSession, String), getrandom::Error> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce)?;
         let mut bytes = vec![revision as u8, patience.to_byte()];
+        bytes.extend_from_slice(&offer.to_bits().to_le_bytes());
         bytes.extend_from_slice(&nonce);
         // Without a code the id opens for nobody.
         bytes.extend_from_slice(&self.code(principal, &bytes).unwrap_or_default());
-        Ok((McpSession { revision, patience, nonce }, hex(&bytes)))
+        Ok((McpSession { revision, patience, offer, nonce }, hex(&bytes)))
     }
 
     /// The session of this id, if `principal` was given it by us.
@@ -77,8 +82,9 @@ impl SessionKey {
             return None;
         }
         let revision = Revision::ALL.into_iter().find(|revision| *revision as u8 == said[0])?;
+        let offer = ToolSets::from_bits(u32::from_le_bytes(said[2..HEAD].try_into().ok()?))?;
         let nonce = said[HEAD..].try_into().ok()?;
-        Some(McpSession { revision, patience: Patience::from_byte(said[1]), nonce })
+        Some(McpSession { revision, patience: Patience::from_byte(said[1]), offer, nonce })
     }
 
     /// `None` never happens: HMAC takes a key of any length.
@@ -114,6 +120,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ToolSet;
 
     fn key() -> SessionKey {
         SessionKey::new([7; 32])
@@ -121,15 +128,18 @@ mod tests {
 
     #[test]
     fn an_id_tells_its_session_after_a_restart_too() {
+        let offer = ToolSets::ALL.with(ToolSet::Task);
         let (session, id) =
-            key().mint("owner", Revision::V2025_06_18, Patience::ClaudeCode).unwrap();
+            key().mint("owner", Revision::V2025_06_18, Patience::ClaudeCode, offer).unwrap();
+        assert_eq!(session.offer, offer);
         assert_eq!(SessionKey::new([7; 32]).open("owner", &id), Some(session));
         assert!(id.bytes().all(|byte| (0x21..=0x7e).contains(&byte)));
     }
 
     #[test]
     fn a_forged_or_foreign_id_is_none() {
-        let (_, id) = key().mint("owner", Revision::V2025_06_18, Patience::Unknown).unwrap();
+        let offer = ToolSets::DEFAULT;
+        let (_, id) = key().mint("owner", Revision::V2025_06_18, Patience::Unknown, offer).unwrap();
         assert_eq!(key().open("other", &id), None);
         assert_eq!(SessionKey::new([8; 32]).open("owner", &id), None);
         for at in 0..id.len() {

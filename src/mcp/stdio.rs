@@ -20,10 +20,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::headers::Piped;
 use super::message::META_VERSION;
 use super::refusal::Refusal;
 use super::{Mcp, McpBody, headers};
-use crate::model::Principal;
+use crate::model::{Principal, ToolSets};
 use crate::wire::{Line, LineSplitter, SseParser};
 
 /// Lines that wait for the client to read; then whoever speaks waits.
@@ -43,6 +44,7 @@ impl Mcp {
     pub async fn serve_lines<R, W>(
         &self,
         principal: Principal,
+        offer: ToolSets,
         mut input: R,
         output: W,
     ) -> std::io::Result<()>
@@ -57,6 +59,7 @@ impl Mcp {
         let pipe = Arc::new(Pipe {
             mcp: self.clone(),
             principal,
+            address: format!("/mcp/x/{offer}"),
             words,
             session: Mutex::default(),
             calls: Mutex::default(),
@@ -68,6 +71,7 @@ impl Mcp {
         pipe.requests.close();
         let _ = tokio::time::timeout(GRACE, pipe.requests.wait()).await;
         pipe.over.cancel();
+        let _ = tokio::time::timeout(GRACE / 2, pipe.end()).await;
         drop(pipe);
         let _ = tokio::time::timeout(GRACE / 2, writer).await;
         outcome
@@ -77,6 +81,8 @@ impl Mcp {
 struct Pipe {
     mcp: Mcp,
     principal: Principal,
+    /// Which says what is offered.
+    address: String,
     words: mpsc::Sender<Bytes>,
     /// Id and revision of the session, once `initialize` has begun one.
     session: Mutex<Option<(HeaderValue, HeaderValue)>>,
@@ -126,6 +132,10 @@ impl Pipe {
         let method = message.get("method").and_then(Value::as_str).unwrap_or_default();
         let request = self.request(Method::POST, &message, Bytes::from(line));
         let id = message.get("id").map(Value::to_string);
+        if message.is_array() {
+            // Replies to all of it come together, which may take time.
+            return self.carry_aside(request, message);
+        }
         match (method, id) {
             // What follows belongs to the session that this begins.
             ("initialize", _) => self.carry(request, &message).await,
@@ -151,22 +161,43 @@ impl Pipe {
             }
             ("notifications/initialized", None) => {
                 self.carry(request, &message).await;
-                self.listen();
+                self.listen().await;
             }
             _ => self.carry(request, &message).await,
         }
     }
 
-    /// Relays the session's own stream.
-    fn listen(self: &Arc<Self>) {
+    /// Ends the session: nobody knows its id but this pipe.
+    async fn end(&self) {
+        if lock(&self.session).is_some() {
+            let request = self.request(Method::DELETE, &Value::Null, Bytes::new());
+            self.mcp.handle(self.principal.clone(), request).await;
+        }
+    }
+
+    /// Carries a request whose end nobody here waits for.
+    fn carry_aside(self: &Arc<Self>, request: Request<Bytes>, message: Value) {
+        let pipe = Arc::clone(self);
+        self.requests.spawn(async move {
+            tokio::select! {
+                () = pipe.carry(request, &message) => {}
+                () = pipe.over.cancelled() => {}
+            }
+        });
+    }
+
+    /// Relays the session's own stream. It is open before the next line is read, so
+    /// whatever that leads to is pushed.
+    async fn listen(self: &Arc<Self>) {
         if lock(&self.session).is_none() {
             return;
         }
         let pipe = Arc::clone(self);
         let request = self.request(Method::GET, &Value::Null, Bytes::new());
+        let response = self.mcp.handle(self.principal.clone(), request).await;
         self.streams.spawn(async move {
             tokio::select! {
-                () = pipe.carry(request, &Value::Null) => {}
+                () = pipe.relay(response, false) => {}
                 () = pipe.over.cancelled() => {}
             }
         });
@@ -175,7 +206,10 @@ impl Pipe {
     /// The request that would have brought `message` over HTTP.
     fn request(&self, method: Method, message: &Value, body: Bytes) -> Request<Bytes> {
         let mut request = Request::new(body);
+        request.extensions_mut().insert(Piped);
         *request.method_mut() = method;
+        // Names of sets are plain words, so this always is an address.
+        *request.uri_mut() = self.address.parse().unwrap_or_default();
         let listens = request.method() == Method::GET;
         let headers = request.headers_mut();
         let json = HeaderValue::from_static("application/json");

@@ -1,24 +1,69 @@
-//! Commands as tasks of the Tasks extension (`io.modelcontextprotocol/tasks`,
-//! SEP-2663): durable before they are named, readable after a restart.
+//! Tasks of the Tasks extension (`io.modelcontextprotocol/tasks`, SEP-2663):
+//! readable before they are named, told when they change.
 //!
-//! A command's own end, whatever its exit status, is the result of the call, so
-//! the task is `completed`. `failed` is kept for what could not be found out.
+//! There are two kinds. A `command` is a task of the fleet: durable, and there
+//! after a restart. A `work` is a call that a tool serves inside the daemon and
+//! that may ask its client for something on the way; it ends with the daemon.
+//! Whoever has an id reads, answers and cancels either in the same way.
+
+mod command;
+mod work;
 
 use std::sync::Arc;
 
 use rmcp::ErrorData;
-use rmcp::model::{DetailedTask, Task as TaskModel, TaskPayload, TaskStatus};
+use rmcp::model::{
+    CreateTaskResult, DetailedTask, InputResponses, MetaObject, Task as TaskModel, TaskStatus,
+};
 use serde_json::{Map, Value, json};
 
-use super::tools::{Context, Deps, Failure, Outcome, outcome_of};
+use super::refusal::code;
+use super::tools::{Deps, Failure, Outcome};
 use crate::fleet::FleetError;
-use crate::model::{Principal, Scope, Task, TaskId, TaskState};
+use crate::model::{Principal, Scope, TaskId};
 
-/// The tools whose calls become tasks.
-pub const TOOLS: [&str; 2] = ["execute_command", "execute_prompt"];
+pub use command::{TOOLS, summary};
+pub use work::{Work, Works};
 
-/// How often a client that does not listen should ask.
+/// The extension's name, in the capabilities of both sides.
+pub const EXTENSION: &str = "io.modelcontextprotocol/tasks";
+
+/// How often a client that does not listen should ask, in milliseconds.
 const POLL: u64 = 2000;
+
+/// Whether a call is answered with a task, where its client can read one. Before
+/// 2026-07-28 none can, and every call is answered in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskSupport {
+    Never,
+    /// Who cannot read a task waits for the result.
+    Optional,
+    /// Who cannot read a task is refused.
+    Required,
+}
+
+/// Whether a client that declares `capabilities` can read a task.
+pub fn declared(capabilities: Option<&Value>) -> bool {
+    let extensions = capabilities.and_then(|capabilities| capabilities.get("extensions"));
+    extensions.is_some_and(|extensions| extensions.get(EXTENSION).is_some())
+}
+
+/// The error for a client that cannot read the task that its call would be.
+pub fn undeclared() -> Value {
+    json!({
+        "code": code::MISSING_CAPABILITY,
+        "message": "this call is answered with a task, and the client does not declare that it \
+            can read one",
+        "data": { "requiredCapabilities": { "extensions": { EXTENSION: {} } } },
+    })
+}
+
+/// The answer to a call that has become a task.
+pub fn created(task: TaskModel, meta: Option<MetaObject>) -> CreateTaskResult {
+    let mut created = CreateTaskResult::new(task);
+    created.meta = meta;
+    created
+}
 
 /// The task as `tasks/get` and `notifications/tasks` show it.
 ///
@@ -30,38 +75,24 @@ pub async fn detailed(
     id: TaskId,
     render: impl FnOnce(Outcome) -> Map<String, Value>,
 ) -> Result<DetailedTask, Failure> {
-    let task = deps.fleet.task(principal, id).await?;
-    let payload = match task.state {
-        TaskState::Queued | TaskState::Starting | TaskState::Running => TaskPayload::Working,
-        TaskState::Cancelled => TaskPayload::Cancelled,
-        TaskState::Completed | TaskState::Failed => {
-            let context = Context::quiet(Arc::clone(deps), Arc::clone(principal));
-            let result = render(outcome_of(&context, &task).await?);
-            TaskPayload::Completed { result }
-        }
-        TaskState::Unknown => TaskPayload::Failed { error: lost(&task) },
-    };
-    Ok(DetailedTask::new(summary(deps, &task), payload))
-}
-
-/// The task without what came of it.
-pub fn summary(deps: &Deps, task: &Task) -> TaskModel {
-    let updated = task.ended.or(task.started).unwrap_or(task.created);
-    let (created, updated_text) = (task.created.to_string(), updated.to_string());
-    let mut model = TaskModel::new(task.id.to_string(), status(task.state), created, updated_text)
-        .with_poll_interval_ms(POLL);
-    if let Some(ended) = task.ended {
-        let kept = deps.fleet.keeps().as_millis() as u64;
-        model = model.with_ttl_ms(ended.millis_since(task.created).saturating_add(kept));
-    }
-    match &task.reason {
-        Some(reason) => model.with_status_message(reason),
-        None => model,
+    match deps.works.find(principal, id) {
+        Some(work) => Ok(work.detailed()),
+        None => command::detailed(deps, principal, id, render).await,
     }
 }
 
-/// Asks a task to stop; what has ended stays as it is. The command may need its
-/// grace to end after this; the client learns that from the task.
+/// Whether there is such a task for `principal`.
+pub async fn exists(deps: &Deps, principal: &Principal, id: TaskId) -> bool {
+    deps.works.find(principal, id).is_some() || deps.fleet.task(principal, id).await.is_ok()
+}
+
+/// Whether somebody who begins to listen should be told of the task at once.
+pub fn is_news(task: &DetailedTask) -> bool {
+    task.status() != TaskStatus::Working
+}
+
+/// Asks a task to stop; what has ended stays as it is. It may need its grace to
+/// end after this; the client learns that from the task.
 ///
 /// # Errors
 /// -32602 if there is no such task for `principal`, or it may not stop any.
@@ -70,16 +101,30 @@ pub async fn cancel(deps: &Deps, principal: &Principal, id: &str) -> Result<(), 
     if !principal.may(Scope::Run) {
         return Err(ErrorData::invalid_params("this token may not stop tasks", None));
     }
+    if let Some(work) = deps.works.find(principal, id) {
+        work.cancel();
+        return Ok(());
+    }
     deps.fleet.ask_stop(principal, id).await.map_err(|error| refuse(error.into()))
 }
 
-/// Checks that there is such a task; commands never ask for input, so answers to
-/// questions that nobody asked are ignored, as the extension says.
+/// Hands a task the answers to what it asked. Answers to questions that nobody
+/// asked are ignored, as the extension says; commands never ask for input.
 ///
 /// # Errors
 /// -32602 if there is no such task for `principal`.
-pub async fn update(deps: &Deps, principal: &Principal, id: &str) -> Result<(), ErrorData> {
-    let found = deps.fleet.task(principal, parse(id)?).await;
+pub async fn update(
+    deps: &Deps,
+    principal: &Principal,
+    id: &str,
+    answers: InputResponses,
+) -> Result<(), ErrorData> {
+    let id = parse(id)?;
+    if let Some(work) = deps.works.find(principal, id) {
+        work.answer(answers);
+        return Ok(());
+    }
+    let found = deps.fleet.task(principal, id).await;
     found.map(drop).map_err(|error| refuse(error.into()))
 }
 
@@ -99,21 +144,4 @@ pub fn refuse(failure: Failure) -> ErrorData {
         }
         failure => ErrorData::internal_error(failure.to_string(), None),
     }
-}
-
-fn status(state: TaskState) -> TaskStatus {
-    match state {
-        TaskState::Queued | TaskState::Starting | TaskState::Running => TaskStatus::Working,
-        TaskState::Completed | TaskState::Failed => TaskStatus::Completed,
-        TaskState::Cancelled => TaskStatus::Cancelled,
-        TaskState::Unknown => TaskStatus::Failed,
-    }
-}
-
-fn lost(task: &Task) -> Map<String, Value> {
-    let reason = task.reason.as_deref().unwrap_or("how the command ended cannot be known");
-    let mut error = Map::new();
-    error.insert(String::from("code"), json!(super::refusal::code::INTERNAL));
-    error.insert(String::from("message"), reason.into());
-    error
 }

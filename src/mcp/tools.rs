@@ -1,6 +1,10 @@
 //! The tools: one table that says what each is called, who may call it, what it
 //! takes and gives, and what runs it.
 //!
+//! A tool stands in the set of its noun, in `all`, and in `default` if [`DEFAULT`]
+//! names it: a model reads every description it is offered, so the default set
+//! stays small, and the rest is an address away (`/mcp/x/SET`).
+//!
 //! Checks that hold for every tool are made here, once: the scope, unknown and
 //! ill-typed arguments by name, and a panic that must not take the caller along.
 
@@ -8,6 +12,7 @@ mod arguments;
 mod context;
 mod event;
 mod failure;
+mod member;
 mod prompt;
 mod schema;
 mod status;
@@ -23,11 +28,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::model::{Principal, Scope};
+use crate::model::{Principal, Scope, ToolSet, ToolSets};
 
-pub use arguments::nearest;
+pub use arguments::{nearest, read_object as read_arguments};
 pub use context::{Call, Context, Deps, Progress};
 pub use failure::Failure;
+pub use schema::input as input_schema;
 pub use task::outcome_of;
 
 /// A JSON object.
@@ -69,6 +75,23 @@ pub struct Hints {
 const READS: Hints =
     Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
 
+/// The tools of the default set: what it takes to begin work, to wait for it, and
+/// to look around. About fourteen, and under 25 KB of `tools/list` altogether.
+const DEFAULT: [&str; 12] = [
+    "execute_command",
+    "execute_prompt",
+    "stop_prompt",
+    "monitor_task",
+    "list_tasks",
+    "stop_task",
+    "list_events",
+    "wait_for_events",
+    "publish_event",
+    "fleet_status",
+    "list_members",
+    "version",
+];
+
 /// What a person reads about a tool.
 struct About {
     name: &'static str,
@@ -87,6 +110,8 @@ pub struct Tool {
     pub description: &'static str,
     pub scope: Scope,
     pub hints: Hints,
+    /// The sets that it stands in.
+    pub sets: ToolSets,
     pub input: Arc<Object>,
     pub output: Arc<Object>,
     run: Box<Run>,
@@ -97,17 +122,36 @@ pub struct Tools(Vec<Tool>);
 
 impl Tools {
     pub fn new() -> Self {
-        let mut rows = Vec::new();
-        rows.extend(task::rows());
-        rows.extend(prompt::rows());
-        rows.extend(event::rows());
-        rows.extend(status::rows());
-        Self(rows)
+        let mut tools = Self(Vec::new());
+        tools.add(ToolSet::Task, task::rows());
+        tools.add(ToolSet::Task, prompt::rows());
+        tools.add(ToolSet::Event, event::rows());
+        tools.add(ToolSet::Fleet, status::rows());
+        tools.add(ToolSet::Member, member::rows());
+        tools
     }
 
-    /// The tools that `principal` may call.
-    pub fn of<'a>(&'a self, principal: &'a Principal) -> impl Iterator<Item = &'a Tool> {
-        self.0.iter().filter(|tool| principal.may(tool.scope))
+    /// The rows of one noun.
+    fn add(&mut self, noun: ToolSet, rows: impl IntoIterator<Item = Tool>) {
+        self.0.extend(rows.into_iter().map(|tool| {
+            let sets = tool.sets.with(noun);
+            let default = DEFAULT.contains(&tool.name);
+            Tool { sets: if default { sets.with(ToolSet::Default) } else { sets }, ..tool }
+        }));
+    }
+
+    /// The tools of `offer` that `principal` may call.
+    pub fn of<'a>(
+        &'a self,
+        principal: &'a Principal,
+        offer: ToolSets,
+    ) -> impl Iterator<Item = &'a Tool> {
+        self.0.iter().filter(move |tool| tool.sets.meets(offer) && tool.is_for(principal))
+    }
+
+    /// The scopes that calling the tools of `sets` takes.
+    pub fn scopes(&self, sets: ToolSets) -> Vec<Scope> {
+        self.0.iter().filter(|tool| tool.sets.meets(sets)).map(|tool| tool.scope).collect()
     }
 
     /// The tool of this name.
@@ -126,12 +170,17 @@ impl Tools {
 }
 
 impl Tool {
+    /// Whether `principal` may call it: its scopes and its sets of tools allow it.
+    pub fn is_for(&self, principal: &Principal) -> bool {
+        principal.may(self.scope) && self.sets.meets(principal.tools)
+    }
+
     /// Runs the tool for the caller in `context`.
     ///
     /// # Errors
     /// Whatever kept it from doing what was asked, for the caller to read.
     pub async fn call(&self, context: Context, arguments: Object) -> Result<Outcome, Failure> {
-        if !context.call.principal.may(self.scope) {
+        if !self.is_for(&context.call.principal) {
             return Err(Failure::Forbidden { tool: self.name });
         }
         arguments::check_names(&arguments, &self.input)?;
@@ -166,6 +215,7 @@ where
         description: about.description,
         scope: about.scope,
         hints: about.hints,
+        sets: ToolSets::ALL,
         input: Arc::new(schema::input::<A>()),
         output: Arc::new(schema::output::<R>()),
         run,
@@ -181,7 +231,7 @@ mod tests {
         let tools = Tools::new();
         let owner = Principal::owner();
         let mut bytes = 0;
-        for tool in tools.of(&owner) {
+        for tool in tools.of(&owner, ToolSets::ALL) {
             assert!(!tool.title.is_empty() && tool.description.len() > 20, "{}", tool.name);
             assert_eq!(tool.input["type"], "object", "{}", tool.name);
             assert_eq!(tool.input["additionalProperties"], false, "{}", tool.name);
@@ -189,17 +239,41 @@ mod tests {
             bytes += serde_json::to_vec(&*tool.input).unwrap().len();
             bytes += serde_json::to_vec(&*tool.output).unwrap().len() + tool.description.len();
         }
-        assert_eq!(tools.of(&owner).count(), 11);
-        assert!(bytes < 25_000, "{bytes} bytes of every client's context");
+        assert!(bytes < 100_000, "{bytes} bytes of a client's context");
     }
 
     #[test]
     fn a_tool_that_may_not_be_called_is_not_listed() {
         let reader = Principal { scopes: vec![Scope::Read], ..Principal::owner() };
         let tools = Tools::new();
-        let names: Vec<_> = tools.of(&reader).map(|tool| tool.name).collect();
+        let names: Vec<_> = tools.of(&reader, ToolSets::ALL).map(|tool| tool.name).collect();
         assert!(names.contains(&"list_events"));
         assert!(!names.contains(&"execute_command") && !names.contains(&"publish_event"));
+    }
+
+    #[test]
+    fn every_set_has_tools_and_the_default_one_has_few() {
+        let (tools, owner) = (Tools::new(), Principal::owner());
+        for set in ToolSet::EVERY {
+            let sets = ToolSets::of([set]).unwrap();
+            assert!(tools.of(&owner, sets).count() > 0, "{}", set.name());
+        }
+        let default: Vec<_> = tools.of(&owner, ToolSets::DEFAULT).map(|tool| tool.name).collect();
+        assert!(default.len() <= 15, "{} tools in the default set", default.len());
+        for name in DEFAULT {
+            assert!(default.contains(&name), "there is no tool '{name}'");
+        }
+    }
+
+    #[test]
+    fn a_token_of_some_sets_is_shown_what_both_it_and_the_address_have() {
+        let events = ToolSets::of([ToolSet::Event]).unwrap();
+        let narrow = Principal { tools: events, ..Principal::owner() };
+        let tools = Tools::new();
+        let names = |offer| tools.of(&narrow, offer).map(|tool| tool.name).collect::<Vec<_>>();
+        assert_eq!(names(ToolSets::ALL), ["list_events", "wait_for_events", "publish_event"]);
+        assert!(names(ToolSets::of([ToolSet::Task]).unwrap()).is_empty());
+        assert!(!tools.scopes(events).contains(&Scope::Run));
     }
 
     #[test]

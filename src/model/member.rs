@@ -65,6 +65,8 @@ pub struct Remote {
 pub enum MemberAuth {
     /// As `ssh` would: the agent, then the configuration's and the usual key files.
     Default,
+    /// The agent's identities alone.
+    Agent,
     /// A key file; `made` if fleetd made it, and may therefore remove it.
     Key { path: PathBuf, made: bool },
 }
@@ -120,6 +122,8 @@ pub struct Reachable {
     pub since: Timestamp,
     /// Why it is offline.
     pub reason: Option<String>,
+    /// The host key that it shows in place of the trusted one, if that was told.
+    pub offered: Option<String>,
 }
 
 /// A member as the database holds it.

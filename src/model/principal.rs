@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::ToolSets;
+
 /// The name of a caller, as the daemon established it; never a caller's claim.
 pub type PrincipalId = Arc<str>;
 
@@ -43,6 +45,8 @@ pub struct Principal {
     pub id: PrincipalId,
     pub projects: Vec<Project>,
     pub scopes: Vec<Scope>,
+    /// The tools it may call, as far as its scopes go.
+    pub tools: ToolSets,
 }
 
 impl Project {
@@ -94,6 +98,7 @@ impl Principal {
             id: Arc::from("owner"),
             projects: Vec::new(),
             scopes: vec![Scope::Read, Scope::Publish, Scope::Run, Scope::Admin],
+            tools: ToolSets::ALL,
         }
     }
 

@@ -60,6 +60,36 @@ pub enum Exit {
     Code(i32),
     /// The number of the signal that ended it.
     Signal(i32),
+    /// A status over 128 as a shell tells it: the command's own, or 128 and the
+    /// number of the signal that ended it. Nobody there can say which.
+    Shell(i32),
+}
+
+/// The fields in which an end is stored and shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExitParts {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    /// With a code: the signal that it may stand for.
+    pub signal_possible: Option<i32>,
+}
+
+impl Exit {
+    /// From what `wait` says in a shell.
+    pub fn of_shell(code: i32) -> Self {
+        if (129..=192).contains(&code) { Self::Shell(code) } else { Self::Code(code) }
+    }
+
+    pub fn parts(self) -> ExitParts {
+        match self {
+            Self::Code(code) => ExitParts { code: Some(code), ..ExitParts::default() },
+            Self::Signal(signal) => ExitParts { signal: Some(signal), ..ExitParts::default() },
+            Self::Shell(code) => {
+                let signal_possible = Some(code - 128);
+                ExitParts { code: Some(code), signal: None, signal_possible }
+            }
+        }
+    }
 }
 
 /// A task as the journal's database holds it.

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+
+use super::error::ReachError;
+use super::exec::Exec;
+use super::files::Files;
 
 /// Makes the loop that owns the session look at its channels again.
 #[derive(Clone, Debug, Default)]
@@ -17,4 +21,26 @@ impl Wake {
     pub async fn woken(&self) {
         self.0.notified().await;
     }
+}
+
+/// What is asked of a session.
+#[derive(Debug)]
+pub(super) enum Request {
+    Exec(String),
+    Tunnel(String, u16),
+    Files,
+}
+
+/// A request and where its answer goes; dropped unanswered, nothing was sent.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub request: Request,
+    pub reply: oneshot::Sender<Result<Opened, ReachError>>,
+}
+
+/// The answer: the handle of the new channel.
+#[derive(Debug)]
+pub(super) enum Opened {
+    Exec(Exec),
+    Files(Files),
 }

@@ -82,7 +82,24 @@ CREATE TABLE token (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Version 3: the members of the fleet.
+/// Version 3: tokens that are narrowed to sets of tools. Those that were there are not.
+const TOKEN_TOOLS: &str = "
+ALTER TABLE token ADD COLUMN tools TEXT NOT NULL DEFAULT '[\"all\"]'; -- JSON
+";
+
+/// Version 4: what ids of MCP sessions cannot carry.
+const SESSIONS: &str = "
+CREATE TABLE session (
+    nonce     BLOB PRIMARY KEY,  -- the random part of the session's id
+    principal TEXT NOT NULL,
+    settings  TEXT NOT NULL,     -- JSON of the mcp component: log level, watched resources
+    wake      TEXT NOT NULL,     -- JSON: how whoever speaks in it can be woken
+    ended     INTEGER NOT NULL,  -- 1: its id is not taken any more
+    used      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+
+/// Version 5: the members of the fleet.
 const MEMBERS: &str = "
 CREATE TABLE member (
     id   TEXT PRIMARY KEY,
@@ -91,7 +108,7 @@ CREATE TABLE member (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Version 4: prompts, and the sessions that can be gone on with.
+/// Version 6: prompts, and the sessions that can be gone on with.
 const PROMPTS: &str = "
 CREATE TABLE prompt (
     task      TEXT PRIMARY KEY,
@@ -108,28 +125,27 @@ CREATE INDEX prompt_by_session ON prompt (session);
 CREATE INDEX prompt_by_age ON prompt (created);
 ";
 
+/// What brings a database from one version to the next, from none on.
+const STEPS: [&str; SCHEMA_VERSION as usize] =
+    [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS, PROMPTS];
+
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
 ///
 /// # Errors
 /// If the database or its copy cannot be written.
 pub fn bring_up(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let steps = match schema_version(connection)? {
-        0 => format!("{JOURNAL}{TOKENS}{MEMBERS}{PROMPTS}"),
-        1 => {
-            back_up(connection, path, 1)?;
-            format!("{TOKENS}{MEMBERS}{PROMPTS}")
-        }
-        2 => {
-            back_up(connection, path, 2)?;
-            format!("{MEMBERS}{PROMPTS}")
-        }
-        3 => {
-            back_up(connection, path, 3)?;
-            PROMPTS.to_owned()
-        }
-        _ => return Ok(()),
+    let found = schema_version(connection)?;
+    let Some(missing) = usize::try_from(found).ok().and_then(|found| STEPS.get(found..)) else {
+        return Ok(());
     };
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if found > 0 {
+        back_up(connection, path, found)?;
+    }
+    let steps = missing.concat();
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
     ))?;
@@ -190,10 +206,10 @@ mod tests {
         bring_up(&connection, &path).unwrap();
         assert_eq!(schema_version(&connection).unwrap(), SCHEMA_VERSION);
         assert_eq!(kept(&connection), 3);
-        for table in ["token", "member", "prompt"] {
-            let sql = format!("SELECT count(*) FROM {table}");
+        for added in ["token", "session", "member", "prompt"] {
+            let sql = format!("SELECT count(*) FROM {added}");
             let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
-            assert_eq!(rows, 0, "{table}");
+            assert_eq!(rows, 0, "{added}");
         }
         let copy = backup_path(&path, 1);
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
@@ -201,6 +217,22 @@ mod tests {
         assert_eq!((schema_version(&copy).unwrap(), kept(&copy)), (1, 3));
         // Once is enough.
         bring_up(&connection, &path).unwrap();
+    }
+
+    #[test]
+    fn r58_tokens_from_before_there_were_sets_keep_every_tool() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let connection = first_version(&path);
+        connection.execute_batch(&format!("{TOKENS} PRAGMA user_version = 2;")).unwrap();
+        let sql = "INSERT INTO token VALUES ('ci', x'00', '[\"default\"]', '[\"read\"]', 5)";
+        connection.execute(sql, []).unwrap();
+        bring_up(&connection, &path).unwrap();
+        let tools = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let tools = connection.query_row("SELECT tools FROM token", [], tools).unwrap();
+        let tools: crate::model::ToolSets = serde_json::from_str(&tools).unwrap();
+        assert_eq!(tools, crate::model::ToolSets::ALL);
+        assert!(backup_path(&path, 2).exists());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
@@ -14,6 +14,7 @@ use super::fault::{Kind, copy_of};
 use super::journal::{EventRow, scan, scan_back};
 use super::shared::Message;
 use super::state::State;
+use crate::model::Timestamp;
 
 /// Two: a long replay must not make a short question wait, and more would only
 /// queue for the same two cores and page cache.
@@ -66,6 +67,31 @@ impl Snapshot<'_> {
     pub fn oldest(&self) -> Result<u64, StoreError> {
         let sql = "SELECT oldest FROM journal";
         Ok(self.0.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    }
+
+    /// The position of the newest event that was stored before `time`; one before
+    /// the oldest held if none was. Some twenty rows are looked at, however many
+    /// there are: times rise with positions, as far as the clock does.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn last_before(&self, time: Timestamp) -> Result<u64, StoreError> {
+        let sql = "SELECT oldest, next FROM journal";
+        let bounds =
+            self.0.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
+        let (mut low, mut high): (u64, u64) = bounds?;
+        let sql = "SELECT seq, stored FROM event WHERE seq >= ?1 ORDER BY seq LIMIT 1";
+        let mut next = self.0.prepare_cached(sql)?;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let row =
+                next.query_row([middle], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, i64>(1)?)));
+            match row.optional()? {
+                Some((seq, stored)) if stored < time.millis() => low = seq + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low.saturating_sub(1))
     }
 }
 

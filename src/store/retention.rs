@@ -11,8 +11,9 @@ use crate::model::Timestamp;
 /// keeps up with whoever publishes.
 pub const CHUNK: u64 = 1000;
 
-/// Milliseconds after which a named cursor that nobody used is forgotten: 90 days.
-const CURSOR_AGE: i64 = 90 * 24 * 3600 * 1000;
+/// Milliseconds after which a named cursor or a session that nobody used is
+/// forgotten: 90 days.
+const UNUSED_AGE: i64 = 90 * 24 * 3600 * 1000;
 
 /// Whether there is anything to trim; age counts only if it is known what time
 /// it is `now`. Reads one row at most.
@@ -35,11 +36,14 @@ pub fn is_due(
     Ok(oldest.is_some_and(|stored| stored < cutoff(keep, now)))
 }
 
-/// Forgets named cursors that nobody has used for 90 days.
-pub fn drop_unused_cursors(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached("DELETE FROM cursor WHERE used < ?1")?
-        .execute([now.millis() - CURSOR_AGE])
+/// Forgets named cursors, and what sessions said, that nobody has used for 90
+/// days: the id of a session is taken all the same, as one that said nothing.
+pub fn drop_unused(connection: &Connection, now: Timestamp) -> rusqlite::Result<usize> {
+    let mut dropped = 0;
+    for sql in ["DELETE FROM cursor WHERE used < ?1", "DELETE FROM session WHERE used < ?1"] {
+        dropped += connection.prepare_cached(sql)?.execute([now.millis() - UNUSED_AGE])?;
+    }
+    Ok(dropped)
 }
 
 /// Deletes one chunk of what `keep` no longer asks for, in the current

@@ -31,6 +31,15 @@ impl Snapshot<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// For each member that has open tasks: its name, how many run, how many wait.
+    pub fn open_tasks(&self) -> Result<Vec<(String, u64, u64)>, StoreError> {
+        let sql = "SELECT member, sum(state != 'queued'), sum(state = 'queued') FROM task
+                   WHERE state IN ('queued', 'starting', 'running') GROUP BY member";
+        let mut statement = self.connection().prepare_cached(sql)?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// The latest run of every task and the task's state: small rows, for sweeping.
     pub fn task_runs(&self) -> Result<Vec<(RunId, TaskState)>, StoreError> {
         let sql = "SELECT run, state FROM task WHERE run IS NOT NULL";
@@ -62,6 +71,14 @@ impl Snapshot<'_> {
 }
 
 impl Tx<'_> {
+    /// Number of tasks on `member` that have not ended.
+    pub fn open_tasks_on(&self, member: &str) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM task
+                   WHERE state IN ('queued', 'starting', 'running') AND member = ?1";
+        let count = self.connection.prepare_cached(sql)?.query_row([member], |row| row.get(0))?;
+        Ok(count)
+    }
+
     /// The task's current row.
     pub fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
         task(self.connection, id)
@@ -69,11 +86,9 @@ impl Tx<'_> {
 
     /// Inserts or replaces the task's row.
     pub fn put_task(&mut self, task: &Task) -> Result<(), StoreError> {
-        let (code, signal) = match task.exit {
-            Some(Exit::Code(code)) => (Some(code), None),
-            Some(Exit::Signal(signal)) => (None, Some(signal)),
-            None => (None, None),
-        };
+        let exit = task.exit.map(Exit::parts).unwrap_or_default();
+        // Both: the code, and the signal it may stand for.
+        let (code, signal) = (exit.code, exit.signal.or(exit.signal_possible));
         let sql = format!(
             "INSERT OR REPLACE INTO task ({COLUMNS})
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
@@ -147,7 +162,10 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
         created: Timestamp::from_millis(row.get(8)?),
         started: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_millis),
         ended: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_millis),
-        exit: code.map(Exit::Code).or(signal.map(Exit::Signal)),
+        exit: match (code, signal) {
+            (Some(code), Some(_)) => Some(Exit::Shell(code)),
+            (code, signal) => code.map(Exit::Code).or(signal.map(Exit::Signal)),
+        },
         reason: row.get(13)?,
         stop_requested: row.get(14)?,
         stdout_bytes: row.get(15)?,

@@ -6,7 +6,7 @@ use rusqlite::{Row, params};
 
 use super::readers::Snapshot;
 use super::{StoreError, Tx};
-use crate::model::{Principal, Project, Scope, Timestamp};
+use crate::model::{Principal, Project, Scope, Timestamp, ToolSets};
 
 /// A token of a client, as far as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct TokenRow {
     /// Empty: every project.
     pub projects: Vec<Project>,
     pub scopes: Vec<Scope>,
+    /// It may call no other tools.
+    pub tools: ToolSets,
     pub created: Timestamp,
 }
 
@@ -29,6 +31,7 @@ impl TokenRow {
             id: Arc::from(format!("token/{}", self.name)),
             projects: self.projects.clone(),
             scopes: scopes.collect(),
+            tools: self.tools,
         }
     }
 }
@@ -39,7 +42,7 @@ impl Snapshot<'_> {
     /// # Errors
     /// If the database cannot be read.
     pub fn tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
-        let sql = "SELECT name, digest, projects, scopes, created FROM token ORDER BY name";
+        let sql = "SELECT name, digest, projects, scopes, tools, created FROM token ORDER BY name";
         let mut statement = self.connection().prepare_cached(sql)?;
         let rows = statement.query_map([], from_row)?.collect::<Result<Vec<_>, _>>()?;
         // A row that cannot be understood lets nobody in.
@@ -53,13 +56,14 @@ impl Tx<'_> {
     /// # Errors
     /// If the database refuses it.
     pub fn add_token(&mut self, token: &TokenRow) -> Result<bool, StoreError> {
-        let sql = "INSERT OR IGNORE INTO token (name, digest, projects, scopes, created)
-                   VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql = "INSERT OR IGNORE INTO token (name, digest, projects, scopes, tools, created)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let added = self.connection.prepare_cached(sql)?.execute(params![
             token.name.as_str(),
             token.digest,
             json(&token.projects),
             json(&token.scopes),
+            json(&token.tools),
             token.created.millis(),
         ])?;
         Ok(added > 0)
@@ -77,21 +81,22 @@ impl Tx<'_> {
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Option<TokenRow>> {
     let text = |index| row.get::<_, String>(index);
-    let (name, projects, scopes) = (text(0)?, text(2)?, text(3)?);
-    let (digest, created) = (row.get(1)?, row.get(4)?);
+    let (name, projects, scopes, tools) = (text(0)?, text(2)?, text(3)?, text(4)?);
+    let (digest, created) = (row.get(1)?, row.get(5)?);
     Ok((|| {
         Some(TokenRow {
             name: Project::parse(&name).ok()?,
             digest,
             projects: serde_json::from_str(&projects).ok()?,
             scopes: serde_json::from_str(&scopes).ok()?,
+            tools: serde_json::from_str(&tools).ok()?,
             created: Timestamp::from_millis(created),
         })
     })())
 }
 
 /// Lists of names always encode.
-fn json<T: serde::Serialize>(list: &[T]) -> String {
+fn json<T: serde::Serialize + ?Sized>(list: &T) -> String {
     serde_json::to_string(list).unwrap_or_else(|_| "null".to_owned())
 }
 
@@ -106,6 +111,7 @@ mod tests {
             digest: [0; 32],
             projects: vec![Project::default_project()],
             scopes: vec![Scope::Read, Scope::Admin],
+            tools: ToolSets::ALL,
             created: Timestamp::now(),
         };
         let principal = row.principal();

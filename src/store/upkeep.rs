@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::check::Checker;
 use super::fault::Kind;
 use super::group::execute;
-use super::retention::{CHUNK, drop_unused_cursors, is_due, trim};
+use super::retention::{CHUNK, drop_unused, is_due, trim};
 use super::wal::growth;
 use super::writer::{Flow, Writer};
 use crate::model::Timestamp;
@@ -79,7 +79,7 @@ impl Writer {
             more = trim(&self.connection, &mut self.journal, &self.options.retention, now)?;
         }
         if let (true, Some(now)) = (sweep, now) {
-            drop_unused_cursors(&self.connection, now)?;
+            drop_unused(&self.connection, now)?;
         }
         execute(&self.connection, "COMMIT")?;
         Ok(more)

@@ -3,12 +3,19 @@
 //! tools. Doc comments become the descriptions that a model reads.
 
 mod event;
+mod member;
 mod prompt;
 mod status;
 mod task;
 
 pub use event::{
     EventsResult, GapView, ListEvents, PublishEvent, PublishEventResult, WaitForEvents,
+};
+pub use member::{
+    AuthType, ComposePermissions, ComposePermissionsResult, ListMembers, ListMembersResult,
+    MemberDetail, MemberDetailResult, MemberResult, MemberSelector, MemberSettings, MemberSummary,
+    MemberType, MemberView, RegisterMember, RemoveMember, RemoveMemberResult, RoleName,
+    SetupSshKey, TextFormat, UpdateMember,
 };
 pub use prompt::{
     ContextSize, DEFAULT_PROMPT_TIMEOUT_S, EndedPrompt, ExecutePrompt, ExecutePromptResult,

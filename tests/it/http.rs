@@ -5,6 +5,7 @@ mod door;
 mod half_open;
 mod oddities;
 mod projects;
+mod rebinding;
 mod routes;
 mod stalled;
 mod strangers;

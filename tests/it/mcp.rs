@@ -3,9 +3,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
-mod connection;
+mod apart;
+mod clients;
+mod crowd;
 mod events;
 mod everyone;
+mod feed;
+mod guest;
+mod idle;
+mod kept;
 mod listen;
 mod live;
 mod modern;
@@ -16,6 +22,7 @@ mod rig;
 mod schema;
 mod sdk;
 mod sessions;
+mod sets;
 mod sse;
 mod stdio;
 mod stream;

@@ -3,7 +3,8 @@
 mod ends;
 mod flood;
 mod recovery;
-mod rig;
+mod remote;
+pub mod rig;
 mod scarce;
 mod stops;
 mod streams;

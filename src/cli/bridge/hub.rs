@@ -1,7 +1,7 @@
 //! What the parts of the bridge share: the client's state, the daemon's session,
 //! and the way to standard output.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use tokio_util::task::TaskTracker;
 use super::local;
 use super::relay::{self, Call};
 use crate::client::{Client, McpSession};
+
+/// Resources that a session of the daemon watches at most.
+const MOST_WATCHED: usize = 64;
 
 /// A line for the client.
 pub struct Word {
@@ -57,6 +60,8 @@ pub struct Hub {
     pub renew: Notify,
     /// The client's last `logging/setLevel`, said again to every new session.
     pub level: Mutex<Option<Bytes>>,
+    /// What the client watches and how it said so, said again likewise.
+    pub watched: Mutex<BTreeMap<String, Bytes>>,
     /// The client was refused its list of tools: it has to be told of the real one.
     pub owes_list: Mutex<bool>,
     calls: Mutex<HashMap<String, CancellationToken>>,
@@ -93,6 +98,7 @@ impl Hub {
             begun: watch::Sender::new(!channel),
             renew: Notify::new(),
             level: Mutex::default(),
+            watched: Mutex::default(),
             owes_list: Mutex::default(),
             calls: Mutex::default(),
             requests: TaskTracker::new(),
@@ -139,6 +145,15 @@ impl Hub {
         }
     }
 
+    /// Ends the daemon's session, if there is one: whoever it would wake has gone.
+    pub async fn end_session(&self) {
+        let session = match &*self.upstream.borrow() {
+            Upstream::Up(session) => Arc::clone(session),
+            Upstream::Down => return,
+        };
+        let _ = self.client.end_mcp(&session).await;
+    }
+
     async fn request(self: &Arc<Self>, method: &str, message: &Value, line: Bytes) {
         if let Some(answer) = local::answer(method, message) {
             return self.words.say(answer).await;
@@ -157,10 +172,26 @@ impl Hub {
             let id = message.get("id");
             return self.words.say(local::error(id, local::INVALID_REQUEST, text)).await;
         }
-        if method == "logging/setLevel" {
-            *lock(&self.level) = Some(line.clone());
-        }
+        self.remember(method, message, &line);
         self.relay(line, message);
+    }
+
+    /// Notes what every new session has to be told again.
+    fn remember(&self, method: &str, message: &Value, line: &Bytes) {
+        let uri = || message.pointer("/params/uri").and_then(Value::as_str);
+        match (method, uri()) {
+            ("logging/setLevel", _) => *lock(&self.level) = Some(line.clone()),
+            ("resources/subscribe", Some(uri)) => {
+                let mut watched = lock(&self.watched);
+                if watched.len() < MOST_WATCHED || watched.contains_key(uri) {
+                    watched.insert(uri.to_owned(), line.clone());
+                }
+            }
+            ("resources/unsubscribe", Some(uri)) => {
+                lock(&self.watched).remove(uri);
+            }
+            _ => {}
+        }
     }
 
     fn notified(self: &Arc<Self>, method: &str, message: &Value, line: Bytes) {

@@ -10,6 +10,7 @@ use super::hub::{Hub, Upstream, lock};
 use super::local;
 use crate::cli::output::Output;
 use crate::client::{Backoff, ClientError, McpSession};
+use crate::wire::wake;
 
 /// How long the client's `initialize` waits for a daemon before it is answered
 /// without one: clients give up on servers that are slow to start.
@@ -30,8 +31,31 @@ pub async fn keep(hub: Arc<Hub>, out: Output) {
         return;
     };
     let Some(hello) = hello else { return };
-    let mut keeper = Keeper { hub, out, hello: hello.message, greeted: false, last: None };
+    let hello = surrounded(hello.message, |name| std::env::var(name).ok());
+    let mut keeper = Keeper { hub, out, hello, greeted: false, last: None };
     keeper.run().await;
+}
+
+/// Adds to the client's `initialize` what it put into the environment: the daemon
+/// notes by it which of the client's sessions this one belongs to.
+fn surrounded(mut hello: Value, look: impl Fn(&str) -> Option<String>) -> Value {
+    let found = wake::ENVIRONMENT.into_iter().filter_map(|(variable, name)| {
+        let value = look(variable).filter(|value| wake::is_address(value))?;
+        Some((name.to_owned(), Value::from(value)))
+    });
+    let found: serde_json::Map<_, _> = found.collect();
+    let Some(params) = hello.get_mut("params").and_then(Value::as_object_mut) else { return hello };
+    if !found.is_empty() {
+        params.entry("_meta").or_insert_with(|| json!({}));
+    }
+    if let Some(meta) = params.get_mut("_meta").and_then(Value::as_object_mut) {
+        // Only what was found here counts, not what a client may claim to be.
+        meta.remove(wake::META);
+        if !found.is_empty() {
+            meta.insert(wake::META.to_owned(), found.into());
+        }
+    }
+    hello
 }
 
 struct Keeper {
@@ -48,6 +72,7 @@ struct Keeper {
 
 impl Keeper {
     async fn run(&mut self) {
+        let mut renewed = false;
         loop {
             let session = Arc::new(self.open().await);
             self.hub.upstream.send_replace(Upstream::Up(Arc::clone(&session)));
@@ -56,8 +81,22 @@ impl Keeper {
                     json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
                 self.hub.words.say(changed.to_string()).await;
             }
+            if std::mem::replace(&mut renewed, true) {
+                self.tell_watched().await;
+            }
             self.listen(&session).await;
             self.hub.upstream.send_replace(Upstream::Down);
+        }
+    }
+
+    /// Between two sessions nobody watched: what changed is not known, so all of
+    /// it is told as changed.
+    async fn tell_watched(&self) {
+        let watched: Vec<_> = lock(&self.hub.watched).keys().cloned().collect();
+        for uri in watched {
+            let method = "notifications/resources/updated";
+            let told = json!({ "jsonrpc": "2.0", "method": method, "params": { "uri": uri } });
+            self.hub.words.say(told.to_string()).await;
         }
     }
 
@@ -107,7 +146,9 @@ impl Keeper {
         let session = McpSession { id, revision: revision.to_owned() };
         let ready = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
         let level = lock(&self.hub.level).clone();
-        for message in std::iter::once(Bytes::from(ready.to_string())).chain(level) {
+        let watched: Vec<_> = lock(&self.hub.watched).values().cloned().collect();
+        let ready = std::iter::once(Bytes::from(ready.to_string()));
+        for message in ready.chain(level).chain(watched) {
             self.hub.client.post_mcp(Some(&session), message).await?;
         }
         Ok((session, result))
@@ -174,5 +215,26 @@ impl Keeper {
                 Err(error) => return Break::Cut(error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handshake_tells_what_the_environment_says_and_nothing_else() {
+        let hello = json!({"method": "initialize", "params": {"capabilities": {},
+            "_meta": {"a": 1, "fleetd/wake": {"opencode_pid": "forged"}}}});
+        let look = |name: &str| match name {
+            "CLAUDE_CODE_SESSION_ID" => Some(String::from("0af2")),
+            "OPENCODE_PID" => Some(String::from("a\nb")),
+            _ => None,
+        };
+        let told = surrounded(hello.clone(), look);
+        let expected = json!({"a": 1, "fleetd/wake": {"claude_code_session": "0af2"}});
+        assert_eq!(told["params"]["_meta"], expected);
+        let told = surrounded(hello, |_| None);
+        assert_eq!(told["params"]["_meta"], json!({"a": 1}));
     }
 }

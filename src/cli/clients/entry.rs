@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Client, NAME, Transport};
+use crate::model::ToolSets;
 
 /// How a client shows that it may enter.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,8 @@ pub struct Connection<'a> {
     pub entrance: Entrance<'a>,
     /// Narrows everything to one project of the fleet.
     pub project: Option<&'a str>,
+    /// What it is offered, if not the default set.
+    pub tools: Option<ToolSets>,
 }
 
 /// The variable that clients without a helper take the token from.
@@ -53,7 +56,10 @@ pub fn entry(client: Client, to: &Connection<'_>) -> Result<Value, String> {
         Transport::Http | Transport::Sse => {}
     }
     let sse = to.transport == Transport::Sse;
-    let url = format!("{}/{}", to.url, if sse { "sse" } else { "mcp" });
+    let mut url = format!("{}/{}", to.url, if sse { "sse" } else { "mcp" });
+    if let Some(tools) = to.tools {
+        url = format!("{url}/x/{tools}");
+    }
     let mut headers = headers(to);
     let mut object = Map::new();
     let mut put = |key: &str, value: Value| object.insert(key.to_owned(), value);
@@ -181,6 +187,10 @@ fn stdio(client: Client, to: &Connection<'_>) -> Value {
     let mut args = vec!["mcp"];
     if let Some(project) = to.project {
         args.extend(["--project", project]);
+    }
+    let tools = to.tools.map(|tools| tools.to_string());
+    if let Some(tools) = &tools {
+        args.extend(["--tools", tools]);
     }
     let program = to.program;
     match client {

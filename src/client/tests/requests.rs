@@ -9,7 +9,7 @@ async fn a_tool_call_is_what_the_revision_asks_for() {
     let got: Value = server.client().call_tool("version", &NoArguments {}).await.unwrap();
     assert_eq!(got, json!({"n": 1}));
     let seen = &server.seen()[0];
-    assert_eq!(seen.target, "/mcp");
+    assert_eq!(seen.target, "/mcp/x/all");
     assert_eq!(seen.header("mcp-protocol-version"), Some("2026-07-28"));
     assert_eq!(seen.header("mcp-method"), Some("tools/call"));
     assert_eq!(seen.header("mcp-name"), Some("version"));

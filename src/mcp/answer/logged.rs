@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use http::Response;
-use tokio::sync::OwnedSemaphorePermit;
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,9 +16,12 @@ use crate::mcp::McpBody;
 use crate::mcp::engine::Said;
 use crate::mcp::frames;
 use crate::mcp::push::KEEP_ALIVE;
+use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::replies::{KEEP, Log, Reader, Replies};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::Nonce;
+use crate::mcp::shares::Share;
+use crate::model::ErrorCode;
 
 /// Where calls go on when their connection is lost.
 #[derive(Clone)]
@@ -26,6 +29,8 @@ pub struct Detached {
     pub tracker: TaskTracker,
     pub replies: Arc<Replies>,
     pub session: Nonce,
+    /// The request, if it is only one.
+    pub asked: Option<Value>,
     pub revision: Revision,
     /// The daemon goes down.
     pub closing: CancellationToken,
@@ -38,7 +43,7 @@ pub fn logged(
     hung_up: bool,
     detached: Detached,
 ) -> Option<Response<McpBody>> {
-    let log = detached.replies.begin(detached.session);
+    let log = detached.replies.begin(detached.session, detached.asked.as_ref());
     for message in early {
         log.push(message);
     }
@@ -49,7 +54,7 @@ pub fn logged(
     }
     let mut first = Vec::from(frames::OPEN);
     if calls.can_resume() {
-        frames::push_reply_priming(&mut first, log.number);
+        frames::push_reply_priming(&mut first, &log.place(0));
     }
     let Detached { tracker, replies, closing, .. } = detached;
     tracker.spawn(async move {
@@ -64,8 +69,22 @@ pub fn logged(
 }
 
 /// A stream that goes on where another one broke.
-pub fn resumed(reader: Reader, permit: OwnedSemaphorePermit) -> Response<McpBody> {
+pub fn resumed(reader: Reader, permit: Share) -> Response<McpBody> {
     stream_response(read_out(reader, Vec::from(frames::OPEN), Some(permit)))
+}
+
+/// A stream that says only that the answer to the request `id` is lost.
+pub fn lost(id: &Value) -> Response<McpBody> {
+    let problem = "the answer is not held any more, since fleetd was started anew or it is long \
+                   ago, and whether the call was carried out is not known: look with list_tasks \
+                   or list_events before you call again";
+    let error = Refusal {
+        data: Some(json!({ "code": ErrorCode::UnknownOutcome.as_str() })),
+        ..Refusal::new(StatusCode::OK, code::INTERNAL, problem)
+    };
+    let mut out = Vec::from(frames::OPEN);
+    frames::push_message(&mut out, &error.with_id(Some(id)).body());
+    stream_response(stream::once(std::future::ready(out.into())))
 }
 
 async fn pump(mut calls: Calls, log: &Log) {
@@ -92,13 +111,13 @@ struct Reading {
     first: Option<Bytes>,
     keep_alive: Interval,
     /// Counts the stream while it is open.
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Share>,
 }
 
 fn read_out(
     reader: Reader,
     first: Vec<u8>,
-    permit: Option<OwnedSemaphorePermit>,
+    permit: Option<Share>,
 ) -> impl Stream<Item = Bytes> + Send + 'static {
     let mut keep_alive = tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
     keep_alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -121,7 +140,7 @@ impl Reading {
         };
         self.keep_alive.reset();
         let mut out = Vec::with_capacity(message.len() + 64);
-        frames::push_reply(&mut out, self.reader.stream(), seq, &message);
+        frames::push_reply(&mut out, &self.reader.log().place(seq), &message);
         Some(out.into())
     }
 }

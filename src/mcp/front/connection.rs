@@ -1,4 +1,4 @@
-//! A client on a connection of its own: HTTP+SSE (2024-11-05), and stdio.
+//! A client on a connection of its own, as HTTP+SSE (2024-11-05) gives it one.
 //!
 //! Messages come in one by one and what is said goes out on one bounded channel,
 //! in the order in which it is said. The session is the connection: when it
@@ -13,7 +13,8 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Caller, Front, call};
+use super::{Caller, Front, batch, call, too_much};
+use crate::mcp::answer::Sayings;
 use crate::mcp::engine::Said;
 use crate::mcp::era::{Era, classify_alone};
 use crate::mcp::frames::{self, Form};
@@ -23,7 +24,9 @@ use crate::mcp::push::Push;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::{McpSession, Nonce};
-use crate::model::Principal;
+use crate::mcp::sessions::CallEntry;
+use crate::mcp::shares::{Share, Shares};
+use crate::model::{Principal, ToolSets};
 
 /// Things said that wait to be read. When it is full, those who speak wait.
 const MOST_UNREAD: usize = 64;
@@ -36,7 +39,6 @@ pub struct Connection {
     front: Arc<Front>,
     principal: Arc<Principal>,
     session: Mutex<McpSession>,
-    form: Form,
     out: mpsc::Sender<Bytes>,
     calls: Arc<Semaphore>,
     /// Cancelled when the connection is gone, or the daemon closes.
@@ -45,23 +47,22 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// A connection, and what it says, in `form`. The stream ends when the
+    /// A connection, and what it says, as server-sent events. The stream ends when the
     /// connection is dropped or the daemon closes.
     pub fn open(
         front: &Arc<Front>,
         principal: Arc<Principal>,
+        offer: ToolSets,
         nonce: Nonce,
-        form: Form,
     ) -> (Self, impl Stream<Item = Bytes> + Send + 'static + use<>) {
         let (out, said) = mpsc::channel(MOST_UNREAD);
         let gone = front.closing.child_token();
-        let session =
-            McpSession { revision: Revision::V2024_11_05, patience: Patience::default(), nonce };
+        let (revision, patience) = (Revision::V2024_11_05, Patience::default());
+        let session = McpSession { revision, patience, offer, nonce };
         let connection = Self {
             front: Arc::clone(front),
             principal,
             session: Mutex::new(session),
-            form,
             out,
             calls: Arc::new(Semaphore::new(MOST_CALLS)),
             _gone: gone.clone().drop_guard(),
@@ -79,13 +80,16 @@ impl Connection {
         (connection, said)
     }
 
-    /// Takes one message. What it leads to is said on the connection, a refusal
-    /// too if the message can be answered.
+    /// Takes one message, or a batch where the revision has them. What it leads to
+    /// is said on the connection, a refusal too if the message can be answered.
     ///
     /// # Errors
     /// If it cannot be answered: no JSON-RPC message, or too much going on.
     pub async fn accept(&self, value: Value) -> Result<(), Refusal> {
-        let message = Message::of(value)?;
+        let message = match value {
+            Value::Array(messages) => return self.batch(messages).await,
+            value => Message::of(value)?,
+        };
         let id = message.id().cloned();
         match self.serve(message).await {
             Err(refusal) if id.is_some() && refusal.status != StatusCode::SERVICE_UNAVAILABLE => {
@@ -122,16 +126,21 @@ impl Connection {
     async fn modern(&self, message: Message, revision: Revision) -> Result<(), Refusal> {
         let mut session = self.session();
         session.patience = Patience::of_client(message.client_name());
-        if !revision.is_modern() || message.method() != "subscriptions/listen" {
+        let listens = message.method() == "subscriptions/listen";
+        if !revision.is_modern() || !(listens || self.front.feeds(&message)) {
             return self.begin(message, revision, session);
         }
         let permit = self.permit()?;
         let headers = HeaderMap::new();
-        let notices = self.front.listening(&self.caller(&headers), &message, self.form).await?;
-        let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
+        let caller = self.caller(&headers);
+        let notices = match listens {
+            true => self.front.listening(&caller, &message).await?.boxed(),
+            false => self.front.feeding(&caller, &message).await?.boxed(),
+        };
+        let entry = message.id().map(|id| self.enter(session.nonce, id));
         let cancelled = entry.as_ref().map(|entry| entry.cancel.token.clone());
         let until = cancelled.unwrap_or_default();
-        self.forward(notices.boxed(), until, (permit, entry));
+        self.forward(notices, until, (permit, entry));
         Ok(())
     }
 
@@ -145,6 +154,51 @@ impl Connection {
         self.begin(message, session.revision, session)
     }
 
+    /// Serves each message by itself and says the replies together (2025-03-26,
+    /// messages). Progress is said as it comes.
+    async fn batch(&self, messages: Vec<Value>) -> Result<(), Refusal> {
+        let messages = batch::read(messages, classify_alone)?;
+        let session = self.session();
+        batch::require(session)?;
+        let permits = (self.permit()?, self.share(&self.front.calls)?);
+        let headers = HeaderMap::new();
+        let caller = self.caller(&headers);
+        let mut said = Vec::new();
+        for message in messages {
+            if message.kind != Kind::Request {
+                self.notified(&message)?;
+            } else if let Some(reply) = self.front.setting(&caller, session, &message).await {
+                said.push(batch::said_already(reply));
+            } else {
+                said.push(self.call(message, session.revision, session)?);
+            }
+        }
+        if !said.is_empty() {
+            let together = batch::together(said);
+            self.forward(together, CancellationToken::new(), permits);
+        }
+        Ok(())
+    }
+
+    /// Begins to serve a request.
+    fn call(
+        &self,
+        message: Message,
+        revision: Revision,
+        session: McpSession,
+    ) -> Result<Sayings, Refusal> {
+        let entry = message.id().map(|id| self.enter(session.nonce, id));
+        let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
+        let headers = HeaderMap::new();
+        let mut call = call(&self.caller(&headers), session.patience, cancel, &self.gone);
+        call.session = Some(session.nonce);
+        self.front.serve(message.value, revision, call, entry)
+    }
+
+    fn enter(&self, session: Nonce, id: &Value) -> CallEntry {
+        self.front.sessions.enter(&self.principal.id, session, id)
+    }
+
     /// Serves a request; what it says is forwarded.
     fn begin(
         &self,
@@ -152,23 +206,16 @@ impl Connection {
         revision: Revision,
         session: McpSession,
     ) -> Result<(), Refusal> {
-        let permit = self.permit()?;
-        let all = self.front.permit(&self.front.calls)?;
-        let entry = message.id().map(|id| self.front.sessions.enter(session.nonce, id));
-        let cancel = entry.as_ref().map(|entry| Arc::clone(&entry.cancel)).unwrap_or_default();
-        let headers = HeaderMap::new();
-        let mut call = call(&self.caller(&headers), session.patience, cancel, &self.gone);
-        call.session = Some(session.nonce);
-        let said = self.front.serve(message.value, revision, call, entry)?;
-        let form = self.form;
-        let said = said.map(move |said| {
+        let permits = (self.permit()?, self.share(&self.front.calls)?);
+        let said = self.call(message, revision, session)?;
+        let said = said.map(|said| {
             match said {
-                Said::Notification(body) | Said::Reply { body, .. } => frame(form, &body),
+                Said::Notification(body) | Said::Reply { body, .. } => frame(&body),
                 // This connection is all there is.
                 Said::HangUp => Bytes::new(),
             }
         });
-        self.forward(said.boxed(), CancellationToken::new(), (permit, all));
+        self.forward(said.boxed(), CancellationToken::new(), permits);
         Ok(())
     }
 
@@ -183,9 +230,10 @@ impl Connection {
 
     /// Pushes events, once the client says that it is ready for them.
     fn push(&self, session: McpSession) -> Result<(), Refusal> {
-        let permit = self.front.permit(&self.front.streams)?;
+        let permit = self.share(&self.front.streams)?;
         // Said twice, it is still one stream: the older one ends.
-        let (number, control) = self.front.sessions.open_stream(session.nonce);
+        let opened = self.front.sessions.open_stream(&self.principal.id, session.nonce);
+        let (number, control) = opened;
         let push = Push {
             bus: self.front.bus.clone(),
             principal: Arc::clone(&self.principal),
@@ -193,7 +241,7 @@ impl Connection {
             number,
             control,
             closing: self.gone.clone(),
-            form: self.form,
+            form: Form::Plain,
             _permit: permit,
         };
         let pushed = push.open(None).map_err(|error| {
@@ -233,11 +281,17 @@ impl Connection {
 
     async fn say(&self, message: Bytes) {
         // Nobody reads any more: then nobody misses it.
-        let _ = self.out.send(frame(self.form, &message)).await;
+        let _ = self.out.send(frame(&message)).await;
     }
 
+    /// One of this connection's own places.
     fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        self.front.permit(&self.calls)
+        Arc::clone(&self.calls).try_acquire_owned().map_err(|_| too_much())
+    }
+
+    /// One of everybody's.
+    fn share(&self, of: &Shares) -> Result<Share, Refusal> {
+        of.take(&self.principal.id).ok_or_else(too_much)
     }
 
     fn session(&self) -> McpSession {
@@ -245,12 +299,21 @@ impl Connection {
     }
 
     fn caller<'a>(&self, headers: &'a HeaderMap) -> Caller<'a> {
-        Caller { principal: Arc::clone(&self.principal), headers }
+        let offer = self.session().offer;
+        Caller { principal: Arc::clone(&self.principal), headers, offer, piped: false }
     }
 }
 
-fn frame(form: Form, message: &[u8]) -> Bytes {
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Its session has no id, so nobody can come back to it.
+        self.front.sessions.forget(&self.session().nonce);
+    }
+}
+
+/// A message as the connection carries it.
+pub fn frame(message: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(message.len() + 32);
-    frames::push_message(&mut out, form, message);
+    frames::push_message(&mut out, message);
     out.into()
 }

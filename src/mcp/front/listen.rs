@@ -10,28 +10,29 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
 use http::{Response, StatusCode};
+use rmcp::model::DetailedTask;
 use serde_json::{Map, Value, json};
-use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio::sync::broadcast;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::{Caller, Front};
 use crate::bus::{BusError, Start};
-use crate::mcp::McpBody;
 use crate::mcp::answer::stream_response;
-use crate::mcp::frames::{self, Form};
+use crate::mcp::frames;
 use crate::mcp::handler::inlined;
 use crate::mcp::headers::Accept;
 use crate::mcp::message::{META_CAPABILITIES, Message};
 use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::resources::{self, MOST_WATCHED, Topic, Uri, Watching};
+use crate::mcp::shares::Share;
 use crate::mcp::tasks;
 use crate::mcp::tools::Deps;
+use crate::mcp::{Identity, McpBody};
 use crate::model::{Principal, TaskId};
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
-const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// What a client asked to be told of, as far as it can be.
 #[derive(Default)]
@@ -57,15 +58,16 @@ struct Listening {
     id: Value,
     resources: Watching,
     tasks: Watching,
+    task_ids: Vec<TaskId>,
+    works: broadcast::Receiver<TaskId>,
     changes: Option<broadcast::Receiver<&'static str>>,
     lists: Vec<&'static str>,
     /// Said before anything else.
     first: Option<Bytes>,
     keep_alive: Interval,
     closing: CancellationToken,
-    form: Form,
     over: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Share,
 }
 
 impl Front {
@@ -78,27 +80,24 @@ impl Front {
         accept: Accept,
         message: &Message,
     ) -> Result<Response<McpBody>, Refusal> {
-        if !accept.stream {
-            let problem = "this answer is text/event-stream";
-            return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
-        }
-        Ok(stream_response(self.listening(caller, message, Form::Plain).await?))
+        require_stream(accept)?;
+        Ok(stream_response(self.listening(caller, message).await?))
     }
 
-    /// The stream of notices, as bytes in `form`.
+    /// The stream of notices, as server-sent events.
     pub(super) async fn listening(
         &self,
         caller: &Caller<'_>,
         message: &Message,
-        form: Form,
     ) -> Result<impl Stream<Item = Bytes> + Send + 'static, Refusal> {
         let deps = self.engine.deps();
         let changes = self.engine.guest().map(|guest| guest.changes());
+        let works = deps.works.changes();
         let mut accepted = Accepted::of(deps, &caller.principal, message).await?;
         if changes.is_none() {
             accepted.lists.clear();
         }
-        let permit = self.permit(&self.streams)?;
+        let permit = self.share(&self.streams, caller)?;
         let failed = |error: BusError| {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, code::INTERNAL, error.to_string())
         };
@@ -109,12 +108,13 @@ impl Front {
             id: message.id().cloned().unwrap_or_default(),
             resources: watch(accepted.watched_resources()).map_err(failed)?,
             tasks: watch(accepted.watched_tasks()).map_err(failed)?,
+            task_ids: accepted.tasks.clone(),
+            works,
             changes: changes.filter(|_| !accepted.lists.is_empty()),
             lists: accepted.lists.clone(),
             first: None,
             keep_alive: tokio::time::interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE),
             closing: self.closing.clone(),
-            form,
             over: false,
             _permit: permit,
         };
@@ -154,11 +154,10 @@ impl Accepted {
                 accepted.resources.push(uri.to_owned());
             }
         }
-        let extensions = message.meta(META_CAPABILITIES).and_then(|all| all.get("extensions"));
-        if extensions.is_some_and(|extensions| extensions.get(TASKS).is_some()) {
+        if tasks::declared(message.meta(META_CAPABILITIES)) {
             for id in names(asked, "taskIds")? {
                 let Ok(id) = id.parse() else { continue };
-                let seen = deps.fleet.task(principal, id).await.is_ok();
+                let seen = tasks::exists(deps, principal, id).await;
                 if seen && !accepted.tasks.contains(&id) {
                     accepted.tasks.push(id);
                 }
@@ -211,17 +210,14 @@ fn names<'a>(asked: &'a Map<String, Value>, member: &str) -> Result<Vec<&'a str>
 }
 
 impl Listening {
-    /// The acknowledgement, and at once what has already come to its end: a task
-    /// may have ended before anybody could listen for it.
+    /// The acknowledgement, and at once what does not merely go on: a task may
+    /// have ended, or asked, before anybody could listen for it.
     async fn begin(&mut self, accepted: &Accepted) -> Bytes {
-        let mut out = Vec::from(self.form.open());
+        let mut out = Vec::from(frames::OPEN);
         let params = json!({ "notifications": accepted.to_json() });
         self.notify(&mut out, "notifications/subscriptions/acknowledged", params);
         for id in &accepted.tasks {
-            let ended = self.deps.fleet.task(&self.principal, *id).await;
-            if ended.is_ok_and(|task| task.state.is_terminal()) {
-                self.tell_task(&mut out, *id).await;
-            }
+            self.tell_task(&mut out, *id, tasks::is_news).await;
         }
         if accepted.is_empty() {
             // Nothing will ever be said on it.
@@ -243,9 +239,12 @@ impl Listening {
             () = self.closing.cancelled() => self.complete(&mut out),
             touched = self.tasks.next() => match touched {
                 Ok(ids) => for id in ids.iter().filter_map(|id| id.parse().ok()) {
-                    self.tell_task(&mut out, id).await;
+                    self.tell_task(&mut out, id, |_| true).await;
                 },
                 Err(error) => self.fail(&mut out, &error),
+            },
+            ids = worked(&mut self.works, &self.task_ids), if !self.task_ids.is_empty() => for id in ids {
+                self.tell_task(&mut out, id, |_| true).await;
             },
             touched = self.resources.next() => match touched {
                 Ok(uris) => for uri in uris {
@@ -260,14 +259,18 @@ impl Listening {
                     self.notify(&mut out, method, json!({}));
                 }
             }
-            _ = self.keep_alive.tick() => out.extend_from_slice(self.form.keep_alive()),
+            _ = self.keep_alive.tick() => out.extend_from_slice(frames::KEEP_ALIVE),
         }
         self.keep_alive.reset();
         Some(out.into())
     }
 
-    async fn tell_task(&self, out: &mut Vec<u8>, id: TaskId) {
+    /// Tells a task whole, if it is worth telling.
+    async fn tell_task(&self, out: &mut Vec<u8>, id: TaskId, worth: fn(&DetailedTask) -> bool) {
         let task = tasks::detailed(&self.deps, &self.principal, id, inlined).await;
+        if task.as_ref().is_ok_and(|task| !worth(task)) {
+            return;
+        }
         match task.map(serde_json::to_value) {
             Ok(Ok(params)) => self.notify(out, "notifications/tasks", params),
             // It can still be asked for, and the answer says what is wrong.
@@ -275,28 +278,58 @@ impl Listening {
         }
     }
 
-    fn notify(&self, out: &mut Vec<u8>, method: &str, mut params: Value) {
-        params["_meta"][SUBSCRIPTION] = self.id.clone();
-        let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-        frames::push_message(out, self.form, message.to_string().as_bytes());
+    fn notify(&self, out: &mut Vec<u8>, method: &str, params: Value) {
+        push_notice(out, &self.id, method, params);
     }
 
     /// The result: the stream ends as it should, and can be opened again.
     fn complete(&mut self, out: &mut Vec<u8>) {
-        let server = json!({ "name": "fleetd", "version": self.deps.identity.version });
-        let meta = json!({
-            SUBSCRIPTION: self.id,
-            "io.modelcontextprotocol/serverInfo": server,
-        });
-        let result = json!({ "resultType": "complete", "_meta": meta });
-        let reply = json!({ "jsonrpc": "2.0", "id": self.id, "result": result });
-        frames::push_message(out, self.form, reply.to_string().as_bytes());
+        push_completion(out, &self.id, &self.deps.identity);
         self.over = true;
     }
 
     fn fail(&mut self, out: &mut Vec<u8>, error: &BusError) {
         tracing::warn!(%error, "a listening stream ends; its reader can listen again");
         self.complete(out);
+    }
+}
+
+/// # Errors
+/// 406 for a client that takes no stream.
+pub(super) fn require_stream(accept: Accept) -> Result<(), Refusal> {
+    if accept.stream {
+        return Ok(());
+    }
+    let problem = "this answer is text/event-stream";
+    Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem))
+}
+
+/// Appends a notification on the stream that request `id` opened.
+pub(super) fn push_notice(out: &mut Vec<u8>, id: &Value, method: &str, mut params: Value) {
+    params["_meta"][SUBSCRIPTION] = id.clone();
+    let message = json!({ "jsonrpc": "2.0", "method": method, "params": params });
+    frames::push_message(out, message.to_string().as_bytes());
+}
+
+/// Appends the result that ends the stream of request `id`.
+pub(super) fn push_completion(out: &mut Vec<u8>, id: &Value, identity: &Identity) {
+    let mut meta = identity.meta();
+    meta.insert(SUBSCRIPTION.to_owned(), id.clone());
+    let result = json!({ "resultType": "complete", "_meta": meta });
+    let reply = json!({ "jsonrpc": "2.0", "id": id, "result": result });
+    frames::push_message(out, reply.to_string().as_bytes());
+}
+
+/// Those of `ids` that change next and are served here rather than by the fleet.
+async fn worked(works: &mut broadcast::Receiver<TaskId>, ids: &[TaskId]) -> Vec<TaskId> {
+    loop {
+        match works.recv().await {
+            Ok(id) if ids.contains(&id) => return vec![id],
+            Ok(_) => {}
+            // What was missed may have been any of them.
+            Err(broadcast::error::RecvError::Lagged(_)) => return ids.to_vec(),
+            Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+        }
     }
 }
 

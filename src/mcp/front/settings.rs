@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Caller, Front};
+use super::{Caller, Front, unkept};
 use crate::mcp::message::Message;
 use crate::mcp::refusal::{Refusal, code};
 use crate::mcp::resources::{self, MOST_WATCHED};
@@ -11,6 +11,29 @@ use crate::mcp::session::McpSession;
 use crate::mcp::sessions::Level;
 
 impl Front {
+    /// The same as [`Front::setting`]; what it sets is durable when it is said.
+    pub(super) async fn kept_setting(
+        &self,
+        caller: &Caller<'_>,
+        session: McpSession,
+        message: &Message,
+    ) -> Option<Vec<u8>> {
+        let reply = self.setting(caller, session, message).await?;
+        Some(match self.keep(session).await {
+            Ok(()) => reply,
+            Err(refusal) => refusal.with_id(message.id()).body(),
+        })
+    }
+
+    /// Stores what the session says.
+    pub(super) async fn keep(&self, session: McpSession) -> Result<(), Refusal> {
+        let kept = self.sessions.keep(self.bus.store(), session.nonce).await;
+        kept.map_err(|error| {
+            tracing::warn!(%error, "what a session asks for was not stored");
+            unkept(&error)
+        })
+    }
+
     /// The reply, if the message is one of those requests.
     pub(super) async fn setting(
         &self,
@@ -22,7 +45,7 @@ impl Front {
             return None;
         }
         let set = match message.method() {
-            "logging/setLevel" => self.set_level(session, message),
+            "logging/setLevel" => self.set_level(caller, session, message),
             "resources/subscribe" => self.watch(caller, session, message).await,
             "resources/unsubscribe" => self.unwatch(session, message),
             _ => return None,
@@ -36,14 +59,20 @@ impl Front {
         })
     }
 
-    fn set_level(&self, session: McpSession, message: &Message) -> Result<(), Refusal> {
+    fn set_level(
+        &self,
+        caller: &Caller<'_>,
+        session: McpSession,
+        message: &Message,
+    ) -> Result<(), Refusal> {
         let level = message.param("level").and_then(Value::as_str).and_then(Level::parse);
         let level = level.ok_or_else(|| {
             Refusal::invalid_params(
                 "level has to be debug, info, notice, warning, error, critical, alert or emergency",
             )
         })?;
-        self.sessions.set_level(session.nonce, level, self.bus.head().seq);
+        let principal = &caller.principal.id;
+        self.sessions.set_level(principal, session.nonce, level, self.bus.head().seq);
         Ok(())
     }
 
@@ -65,7 +94,7 @@ impl Front {
             refusal.data = Some(json!({ "uri": short }));
             return Err(refusal);
         }
-        if self.sessions.watch(session.nonce, uri, self.bus.head().seq) {
+        if self.sessions.watch(&caller.principal.id, session.nonce, uri, self.bus.head()) {
             return Ok(());
         }
         let problem = format!("a session watches at most {MOST_WATCHED} resources");

@@ -11,14 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Response, StatusCode};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::connection::Connection;
 use super::{Caller, Front, no_session, unavailable};
 use crate::mcp::McpBody;
 use crate::mcp::answer::stream_response;
-use crate::mcp::frames::{self, Form};
+use crate::mcp::frames;
 use crate::mcp::headers::{self, Accept};
 use crate::mcp::message;
 use crate::mcp::patience::Patience;
@@ -26,6 +25,7 @@ use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::{Refusal, code, empty_response};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::Nonce;
+use crate::mcp::shares::Share;
 
 /// The connections whose streams are open.
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Open {
     connections: Arc<Connections>,
     nonce: Nonce,
     _connection: Arc<Connection>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Share,
 }
 
 impl Connections {
@@ -63,12 +63,13 @@ impl Front {
             let problem = "this stream is text/event-stream";
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
         }
-        let permit = self.permit(&self.streams)?;
+        let permit = self.share(&self.streams, caller)?;
         let principal = &caller.principal;
-        let minted = self.key.mint(&principal.id, Revision::V2024_11_05, Patience::default());
+        let (revision, patience) = (Revision::V2024_11_05, Patience::default());
+        let minted = self.key.mint(&principal.id, revision, patience, caller.offer);
         let (session, id) = minted.map_err(unavailable)?;
-        let (connection, said) =
-            Connection::open(self, Arc::clone(principal), session.nonce, Form::Plain);
+        let principal = Arc::clone(principal);
+        let (connection, said) = Connection::open(self, principal, session.offer, session.nonce);
         let connection = Arc::new(connection);
         self.connections.lock().insert(session.nonce, Arc::downgrade(&connection));
         let open = Open {

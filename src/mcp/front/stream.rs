@@ -6,17 +6,18 @@ use http::{Response, StatusCode};
 
 use super::{Caller, Front, no_session, not_allowed};
 use crate::mcp::McpBody;
-use crate::mcp::answer::{resumed, stream_response};
+use crate::mcp::answer::{lost, resumed, stream_response};
 use crate::mcp::frames::{self, Form};
 use crate::mcp::headers::{self, Accept};
 use crate::mcp::push::Push;
 use crate::mcp::refusal::{Refusal, code, empty_response};
+use crate::mcp::replies::{Place, Resumed};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::McpSession;
 
 impl Front {
     /// Opens the session's own stream.
-    pub(super) fn get(&self, caller: &Caller<'_>) -> Result<Response<McpBody>, Refusal> {
+    pub(super) async fn get(&self, caller: &Caller<'_>) -> Result<Response<McpBody>, Refusal> {
         if let Some(version) = headers::one(caller.headers, &headers::VERSION)? {
             match Revision::parse(version) {
                 Some(revision) if revision.is_modern() => {
@@ -30,10 +31,10 @@ impl Front {
             let problem = "this stream is text/event-stream";
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
         }
-        let session = self.session(caller)?;
+        let session = self.session(caller).await?;
         let last = headers::one(caller.headers, &headers::LAST_EVENT_ID)?;
-        if let Some((stream, seq)) = last.and_then(frames::parse_reply_id) {
-            return self.resume(session, stream, seq);
+        if let Some(place) = last.and_then(Place::parse) {
+            return self.resume(caller, session, &place);
         }
         let last = match last {
             Some(id) => Some(frames::parse_id(id).ok_or_else(|| {
@@ -41,8 +42,12 @@ impl Front {
             })?),
             None => None,
         };
-        let permit = self.permit(&self.streams)?;
-        let (number, control) = self.sessions.open_stream(session.nonce);
+        let permit = self.share(&self.streams, caller)?;
+        if self.sessions.is_kept(&session.nonce) {
+            // It counts as used from now.
+            self.keep(session).await?;
+        }
+        let (number, control) = self.sessions.open_stream(&caller.principal.id, session.nonce);
         let push = Push {
             bus: self.bus.clone(),
             principal: Arc::clone(&caller.principal),
@@ -60,23 +65,28 @@ impl Front {
     /// Goes on with the answer to a POST, whose connection broke.
     fn resume(
         &self,
+        caller: &Caller<'_>,
         session: McpSession,
-        stream: u64,
-        seq: u64,
+        place: &Place,
     ) -> Result<Response<McpBody>, Refusal> {
-        let permit = self.permit(&self.streams)?;
-        let reader = self.replies.resume(session.nonce, stream, seq).ok_or_else(|| {
+        let permit = self.share(&self.streams, caller)?;
+        let asked = match self.replies.resume(session.nonce, place) {
+            Resumed::Reader(reader) => return Ok(resumed(reader, permit)),
+            Resumed::Gone => place.asked(&session.nonce),
+            Resumed::Nothing => None,
+        };
+        asked.map(|id| lost(&id)).ok_or_else(|| {
             let problem = "nothing is held that follows that last-event-id; call again";
             Refusal::invalid_request(problem)
-        })?;
-        Ok(resumed(reader, permit))
+        })
     }
 
     /// Ends the session.
-    pub(super) fn delete(&self, caller: &Caller<'_>) -> Result<Response<McpBody>, Refusal> {
-        let session = self.session(caller)?;
+    pub(super) async fn delete(&self, caller: &Caller<'_>) -> Result<Response<McpBody>, Refusal> {
+        let session = self.session(caller).await?;
         self.replies.end(session.nonce);
-        if self.sessions.end(session.nonce) {
+        if self.sessions.end(&caller.principal.id, session.nonce) {
+            self.keep(session).await?;
             Ok(empty_response(StatusCode::NO_CONTENT))
         } else {
             Err(no_session())

@@ -16,6 +16,8 @@ const MOST_UNREAD: usize = 2 * 1024 * 1024;
 pub struct Log {
     /// Names the stream within its session.
     pub number: u64,
+    /// The last part of its places; see `place`.
+    mark: String,
     state: Mutex<State>,
     /// Tells that something was said, or another reader came.
     changed: watch::Sender<()>,
@@ -41,9 +43,14 @@ pub struct Reader {
 }
 
 impl Log {
-    pub fn new(number: u64) -> Self {
+    pub fn new(number: u64, mark: String) -> Self {
         let state = State { first: 1, ..State::default() };
-        Self { number, state: Mutex::new(state), changed: watch::Sender::new(()) }
+        Self { number, mark, state: Mutex::new(state), changed: watch::Sender::new(()) }
+    }
+
+    /// The place behind its message `seq`, as an event's id.
+    pub fn place(&self, seq: u64) -> String {
+        format!("p{:x}:{seq}{}", self.number, self.mark)
     }
 
     pub fn push(&self, message: Bytes) {
@@ -114,9 +121,9 @@ impl Log {
 }
 
 impl Reader {
-    /// The stream that is read.
-    pub fn stream(&self) -> u64 {
-        self.log.number
+    /// The log that is read.
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// The next message and its position; `None` at the end, or when another

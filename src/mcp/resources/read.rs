@@ -9,7 +9,7 @@ use crate::bus::Start;
 use crate::fleet::FleetError;
 use crate::mcp::page::{self, Page};
 use crate::mcp::tools::{Deps, Failure};
-use crate::model::{Principal, TaskId};
+use crate::model::{Member, Principal, TaskId};
 use crate::wire::tools::TaskView;
 
 /// Tasks and events that one content shows at most.
@@ -48,11 +48,11 @@ pub async fn read(deps: &Arc<Deps>, principal: &Principal, uri: &str) -> Result<
             content.insert(String::from("task"), view(&task)?);
         }
         Noun::Members => {
-            let members = members(deps).await;
+            let members = members(deps, principal);
             content.insert(String::from("members"), members.into());
         }
         Noun::Member(name) => {
-            let members = members(deps).await;
+            let members = members(deps, principal);
             let found = members.into_iter().find(|member| member["name"] == name.as_str());
             content.insert(String::from("member"), found.ok_or_else(missing)?);
         }
@@ -102,19 +102,27 @@ async fn task(deps: &Deps, principal: &Principal, id: TaskId) -> Result<Option<T
     }
 }
 
-/// How busy a member is, is not told here: it changes without an event, and a
-/// watched resource must not change unseen.
-async fn members(deps: &Deps) -> Vec<Value> {
-    let members = deps.fleet.members().await;
-    let view = |member: crate::fleet::MemberReport| {
+/// How busy a member is, and whether it has just now fallen silent, is not told
+/// here: it changes without an event, and a watched resource must not change unseen.
+fn members(deps: &Deps, principal: &Principal) -> Vec<Value> {
+    let handles = deps.fleet.roster().list(principal);
+    let view = |member: Arc<Member>| {
         json!({
             "member_id": member.id,
             "name": member.name,
-            "state": if member.online { "online" } else { "offline" },
-            "since": member.since.to_string(),
+            "type": member.place.as_str(),
+            "state": if member.reachable.online { "online" } else { "offline" },
+            "since": member.reachable.since.to_string(),
+            "reason": member.reachable.reason,
+            "host": member.remote().map(|remote| &remote.host),
+            "os": member.facts.os,
+            "work_folder": member.work_folder,
+            "llm_provider": member.provider,
+            "category": member.category,
+            "tags": member.tags,
         })
     };
-    members.into_iter().map(view).collect()
+    handles.iter().map(|handle| view(handle.member())).collect()
 }
 
 fn view(task: &TaskView) -> Result<Value, Failure> {

@@ -1,9 +1,10 @@
 //! Checking arguments, so that a misspelt option is never silently ignored.
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Failure, Object};
+use super::{Failure, Object, schema};
 
 /// How alike two names have to be (Jaro-Winkler, 0 to 1) to suggest one for the other.
 const ALIKE: f64 = 0.75;
@@ -47,6 +48,15 @@ pub fn read<A: DeserializeOwned>(arguments: Value) -> Result<A, Failure> {
     })
 }
 
+/// Checks the names of `arguments` and reads them.
+///
+/// # Errors
+/// As [`check_names`] and [`read`].
+pub fn read_object<A: DeserializeOwned + JsonSchema>(arguments: Object) -> Result<A, Failure> {
+    check_names(&arguments, &schema::input::<A>())?;
+    read(arguments.into())
+}
+
 /// The candidate that `name` was probably meant to be.
 pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // A long name is no slip of the pen, and comparing costs its square.
@@ -63,11 +73,10 @@ pub fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mcp::tools::schema;
     use crate::wire::tools::{ExecuteCommand, NoArguments};
     use serde_json::json;
 
-    fn check<A: schemars::JsonSchema>(arguments: Value) -> String {
+    fn check<A: JsonSchema>(arguments: Value) -> String {
         let arguments = arguments.as_object().unwrap();
         check_names(arguments, &schema::input::<A>()).unwrap_err().to_string()
     }

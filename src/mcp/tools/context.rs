@@ -2,7 +2,7 @@
 //! to tell them that it goes on.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rmcp::RoleServer;
@@ -16,19 +16,31 @@ use crate::mcp::Identity;
 use crate::mcp::patience::Patience;
 use crate::mcp::session::Nonce;
 use crate::mcp::sessions::Cancel;
-use crate::model::Principal;
+use crate::mcp::tasks::Works;
+use crate::model::{Principal, ToolSets};
 
 /// The services that tools are made of.
 pub struct Deps {
     pub identity: Identity,
     pub bus: Bus,
     pub fleet: Fleet,
+    /// Serve the Events extension.
+    pub events: AtomicBool,
+    pub works: Works,
+}
+
+impl Deps {
+    pub fn serves_events(&self) -> bool {
+        self.events.load(Ordering::Relaxed)
+    }
 }
 
 /// A call as the front saw it.
 #[derive(Clone)]
 pub struct Call {
     pub principal: Arc<Principal>,
+    /// What the caller's address offers it.
+    pub offer: ToolSets,
     pub patience: Patience,
     pub cancel: Arc<Cancel>,
     /// Nobody reads the answer any more, or the daemon is going down: a tool
@@ -61,6 +73,7 @@ impl Context {
     pub fn quiet(deps: Arc<Deps>, principal: Arc<Principal>) -> Self {
         let call = Call {
             principal,
+            offer: ToolSets::ALL,
             patience: Patience::default(),
             cancel: Arc::default(),
             hurry: CancellationToken::new(),

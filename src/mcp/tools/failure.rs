@@ -2,7 +2,7 @@
 
 use crate::bus::BusError;
 use crate::fleet::FleetError;
-use crate::model::{CursorError, ErrorCode, EventError, FilterError, TaskIdError};
+use crate::model::{CursorError, ErrorCode, EventError, FilterError, MemberNameError, TaskIdError};
 use crate::store::StoreError;
 
 /// A tool's failure. It becomes a result with `isError`, not a protocol error:
@@ -20,6 +20,8 @@ pub enum Failure {
     #[error(transparent)]
     TaskId(#[from] TaskIdError),
     #[error(transparent)]
+    Member(#[from] MemberNameError),
+    #[error(transparent)]
     Event(#[from] EventError),
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -36,9 +38,11 @@ pub enum Failure {
 impl Failure {
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Argument(_) | Self::Cursor(_) | Self::Filter(_) | Self::TaskId(_) => {
-                ErrorCode::InvalidArgument
-            }
+            Self::Argument(_)
+            | Self::Cursor(_)
+            | Self::Filter(_)
+            | Self::TaskId(_)
+            | Self::Member(_) => ErrorCode::InvalidArgument,
             Self::Forbidden { .. } => ErrorCode::Forbidden,
             Self::Event(EventError::TooLarge { .. }) => ErrorCode::TooLarge,
             Self::Event(_) => ErrorCode::InvalidArgument,

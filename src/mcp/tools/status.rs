@@ -4,14 +4,16 @@ use crate::mcp::revision::Revision;
 use crate::model::{Scope, Task, TaskState, Timestamp};
 use crate::store::Store;
 use crate::wire::tools::{
-    FleetStatus, JournalStatus, MemberStatus, NoArguments, TaskView, VersionResult,
+    FleetStatus, JournalStatus, MemberStatus, MemberType, NoArguments, TaskView, VersionResult,
 };
 
+use super::member::tasks_of;
 use super::{About, Context, Failure, READS, Reply, Tool, row};
 use crate::fleet::MemberReport;
 
-/// Open tasks shown, over all members.
+/// Open tasks shown, and those looked at to count a project's own.
 const MOST_TASKS: usize = 100;
+const MOST_COUNTED: usize = 10_000;
 
 pub fn rows() -> [Tool; 2] {
     let status = About {
@@ -35,8 +37,16 @@ pub fn rows() -> [Tool; 2] {
 async fn fleet_status(context: Context, _: NoArguments) -> Result<Reply<FleetStatus>, Failure> {
     let deps = &context.deps;
     let open = [TaskState::Queued, TaskState::Starting, TaskState::Running];
-    let tasks = deps.fleet.tasks(context.principal(), &open, MOST_TASKS).await?;
-    let members = deps.fleet.members().await;
+    let principal = context.principal();
+    // Totals would tell of tasks and events that the caller cannot see.
+    let everything = principal.projects.is_empty() && principal.may(Scope::Admin);
+    let most = if everything { MOST_TASKS } else { MOST_COUNTED };
+    let tasks = deps.fleet.tasks(principal, &open, most).await?;
+    let mut members = deps.fleet.members(principal).await?;
+    if !everything {
+        members.iter_mut().for_each(|member| narrow(member, &tasks));
+    }
+    let tasks = &tasks[..tasks.len().min(MOST_TASKS)];
     let store = deps.bus.store();
     let (head, now) = (store.head(), Timestamp::now());
     let status = FleetStatus {
@@ -48,30 +58,41 @@ async fn fleet_status(context: Context, _: NoArguments) -> Result<Reply<FleetSta
         url: deps.identity.url.clone(),
         cursor: head.to_string(),
         journal: JournalStatus {
-            events: store.events(),
-            bytes: store.bytes(),
+            events: everything.then(|| store.events()),
+            bytes: everything.then(|| store.bytes()),
             healthy: !store.is_degraded(),
             full: store.is_full(),
         },
-        subscriptions: deps.bus.stats().subscriptions as u64,
-        members: members.into_iter().map(|member| member_status(member, &tasks)).collect(),
+        subscriptions: everything.then(|| deps.bus.stats().subscriptions as u64),
+        members: members.into_iter().map(|member| member_status(member, tasks)).collect(),
     };
     Ok(status.into())
 }
 
-fn member_status(member: MemberReport, tasks: &[Task]) -> MemberStatus {
-    let its = tasks.iter().filter(|task| task.member == member.name || task.member == member.id);
+/// Leaves of a report what `tasks`, the caller's own, account for.
+fn narrow(report: &mut MemberReport, tasks: &[Task]) {
+    let its = tasks_of(&report.member, tasks);
+    let (queued, running): (Vec<_>, Vec<_>) = its.partition(|task| task.state == TaskState::Queued);
+    (report.running, report.queued) = (running.len() as u64, queued.len() as u64);
+    (report.load_1m, report.memory_used, report.memory_total) = (None, None, None);
+}
+
+fn member_status(report: MemberReport, tasks: &[Task]) -> MemberStatus {
+    let MemberReport { member, standing, .. } = report;
+    let remote = member.remote().is_some();
     MemberStatus {
-        tasks: its.map(TaskView::from).collect(),
-        member_id: member.id,
-        name: member.name,
-        state: String::from(if member.online { "online" } else { "offline" }),
-        since: member.since.to_string(),
-        running: member.running as u64,
-        queued: member.queued as u64,
-        load_1m: member.load_1m,
-        memory_used_bytes: member.memory_used,
-        memory_total_bytes: member.memory_total,
+        tasks: tasks_of(&member, tasks).map(TaskView::from).collect(),
+        member_id: member.id.to_string(),
+        name: member.name.to_string(),
+        member_type: if remote { MemberType::Remote } else { MemberType::Local },
+        state: standing.state.to_owned(),
+        since: standing.since.to_string(),
+        last_error: standing.reason,
+        running: report.running,
+        queued: report.queued,
+        load_1m: report.load_1m,
+        memory_used_bytes: report.memory_used,
+        memory_total_bytes: report.memory_total,
     }
 }
 

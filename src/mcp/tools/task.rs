@@ -181,6 +181,7 @@ fn started(task: &Task) -> ExecuteCommandResult {
         status: status.to_owned(),
         exit_code: None,
         signal: None,
+        signal_possible: None,
         stdout: None,
         stderr: None,
         omitted_bytes: 0,
@@ -195,14 +196,11 @@ async fn ended(context: &Context, task: &Task) -> Result<ExecuteCommandResult, F
     let room = MOST_OUTPUT - stderr.text.len().min(MOST_OUTPUT / 2);
     let stdout = output::tail(context, task.id, OutputStream::Stdout, room).await?;
     let shown = (stdout.next_offset - stdout.offset) + (stderr.next_offset - stderr.offset);
-    let (exit_code, signal) = match task.exit {
-        Some(Exit::Code(code)) => (Some(code), None),
-        Some(Exit::Signal(signal)) => (None, Some(signal)),
-        None => (None, None),
-    };
+    let exit = task.exit.map(Exit::parts).unwrap_or_default();
     Ok(ExecuteCommandResult {
-        exit_code,
-        signal,
+        exit_code: exit.code,
+        signal: exit.signal,
+        signal_possible: exit.signal_possible,
         omitted_bytes: (task.stdout_bytes + task.stderr_bytes).saturating_sub(shown),
         exact: stdout.exact && stderr.exact,
         stdout: Some(stdout.text),
@@ -214,7 +212,10 @@ async fn ended(context: &Context, task: &Task) -> Result<ExecuteCommandResult, F
 /// The result as people and models know it from other tools.
 fn render(result: &ExecuteCommandResult) -> String {
     let mut text = match (result.exit_code, result.signal) {
-        (Some(code), _) => format!("Exit code: {code}"),
+        (Some(code), _) => match result.signal_possible {
+            Some(signal) => format!("Exit code: {code}, or ended by signal {signal}"),
+            None => format!("Exit code: {code}"),
+        },
         (None, Some(signal)) => format!("Ended by signal {signal}"),
         (None, None) => format!("Status: {}", result.status),
     };
@@ -297,6 +298,7 @@ mod tests {
             status: String::from("failed"),
             exit_code: Some(3),
             signal: None,
+            signal_possible: None,
             stdout: Some(String::from("out")),
             stderr: Some(String::from("err")),
             omitted_bytes: 7,

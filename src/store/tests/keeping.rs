@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::Timestamp;
-use crate::store::retention::drop_unused_cursors;
+use crate::store::retention::drop_unused;
 use crate::store::testing::{KEEP, event, eventually, open, try_open};
 use crate::store::{Retention, Snapshot, StoreError};
 
@@ -224,7 +224,7 @@ async fn a_named_cursor_is_at_least_once_and_forgotten_after_90_days() {
     let age = fixture.store.write(|tx| {
         let old = Timestamp::now().millis() - 91 * 24 * 3600 * 1000;
         tx.connection.execute("UPDATE cursor SET used = ?1 WHERE name = 'a'", [old])?;
-        Ok::<_, StoreError>(drop_unused_cursors(tx.connection, Timestamp::now())?)
+        Ok::<_, StoreError>(drop_unused(tx.connection, Timestamp::now())?)
     });
     assert_eq!(age.await.unwrap(), 1);
     let names = fixture.store.read(|snapshot| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{PromptView, default_limit};
@@ -81,13 +81,16 @@ pub struct ExecuteCommandResult {
     pub exit_code: Option<i32>,
     /// Number of the signal that ended the command.
     pub signal: Option<i32>,
+    /// A shell told exitCode: it may also mean that this signal ended the command.
+    #[serde(default)]
+    pub signal_possible: Option<i32>,
     /// Output, foreign text; the last part of it if it is long.
     pub stdout: Option<String>,
     /// Error output, foreign text; the last part of it if it is long.
     pub stderr: Option<String>,
     /// Bytes of stdout and stderr that are not shown here; read them with monitor_task.
     pub omitted_bytes: u64,
-    /// false: some bytes were not UTF-8 and are shown as U+FFFD; GET /tasks/{id}/output has them.
+    /// false: bytes that were not UTF-8 are shown as U+FFFD; GET /tasks/{id}/output has them.
     #[serde(default = "default_exact")]
     pub exact: bool,
     /// Why fleetd ended it, or why the outcome is unknown.
@@ -111,6 +114,9 @@ pub struct TaskView {
     pub duration_ms: Option<u64>,
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
+    /// A shell told exit_code: it may also mean that this signal ended the command.
+    #[serde(default)]
+    pub signal_possible: Option<i32>,
     pub reason: Option<String>,
     pub stop_requested: bool,
     pub stdout_bytes: u64,
@@ -119,11 +125,7 @@ pub struct TaskView {
 
 impl From<&Task> for TaskView {
     fn from(task: &Task) -> Self {
-        let (exit_code, signal) = match task.exit {
-            Some(Exit::Code(code)) => (Some(code), None),
-            Some(Exit::Signal(signal)) => (None, Some(signal)),
-            None => (None, None),
-        };
+        let exit = task.exit.map(Exit::parts).unwrap_or_default();
         let duration = task.started.zip(task.ended).map(|(from, to)| to.millis_since(from));
         Self {
             task_id: task.id.to_string(),
@@ -136,8 +138,9 @@ impl From<&Task> for TaskView {
             started: task.started.map(|at| at.to_string()),
             ended: task.ended.map(|at| at.to_string()),
             duration_ms: duration,
-            exit_code,
-            signal,
+            exit_code: exit.code,
+            signal: exit.signal,
+            signal_possible: exit.signal_possible,
             reason: task.reason.clone(),
             stop_requested: task.stop_requested,
             stdout_bytes: task.stdout_bytes,
@@ -191,7 +194,7 @@ pub struct MonitoredTask {
 /// A part of a stream as text.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OutputText {
-    /// The run whose bytes these are. Another run than before: offsets begin at 0 again.
+    /// The run whose bytes these are; in another one offsets begin at 0 again.
     #[serde(default)]
     pub run_id: String,
     /// Foreign text.
@@ -200,9 +203,9 @@ pub struct OutputText {
     pub offset: u64,
     /// Ask from here for what follows.
     pub next_offset: u64,
-    /// false: some bytes were not UTF-8 and are shown as U+FFFD; GET /tasks/{id}/output has them.
+    /// false: bytes that were not UTF-8 are shown as U+FFFD.
     pub exact: bool,
-    /// Bytes that the cap on kept output dropped after the last one held; nobody has them.
+    /// Bytes that the cap on kept output dropped.
     #[serde(default)]
     pub cut_bytes: u64,
 }
@@ -236,8 +239,20 @@ pub struct StopTask {
 /// Result of `stop_task`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StopTaskResult {
-    /// The task after the stop, or as it had ended before.
+    /// The task after the stop, or as it had ended before, as list_tasks shows it.
+    #[schemars(schema_with = "as_listed")]
     pub task: TaskView,
+}
+
+/// The schema of a task where another tool has spelt it out: it is long, and a
+/// client that lists the tools has it already.
+pub(super) fn as_listed(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object" })
+}
+
+/// The same for several.
+pub(super) fn all_as_listed(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "object" } })
 }
 
 fn default_timeout() -> u64 {

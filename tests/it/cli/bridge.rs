@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Home, Pipe, distinct_id};
+use crate::support::{Daemon, Home, PATIENCE, Pipe, distinct_id, eventually, run};
 
 const CHANNEL: &str = "notifications/claude/channel";
 const WITHIN: Duration = Duration::from_secs(2);
@@ -173,4 +173,76 @@ fn a_new_token_ends_the_session_and_the_bridge_begins_another() {
     assert!(pipe.call("version", json!({}))["version"].is_string());
     publish(&daemon, 1);
     assert_eq!(next_number(&mut pipe), 1);
+}
+
+#[test]
+fn the_session_that_it_was_started_by_is_kept() {
+    let daemon = Daemon::start();
+    let mut command = daemon.home().command(env!("CARGO_BIN_EXE_fleetctl"));
+    command.arg("mcp").env("CLAUDE_CODE_SESSION_ID", "5e1c-77").env("SECRET", "not this");
+    let mut pipe = Pipe::start(command);
+    pipe.greet("2025-11-25");
+    assert!(pipe.call("version", json!({}))["version"].is_string());
+    let expected = r#"{"claude_code_session":"5e1c-77","client":"pipe"}"#;
+    assert_eq!(wakes(&daemon), expected);
+    let daemon = daemon.restart_after_kill9();
+    assert_eq!(wakes(&daemon), expected);
+    assert!(pipe.call("version", json!({}))["version"].is_string());
+    // When the client goes in order, there is nobody left to be woken.
+    assert!(pipe.finish(WITHIN).0.success());
+    eventually("the session has ended", || wakes(&daemon).is_empty());
+}
+
+/// How whoever speaks in sessions can be woken, as it is stored.
+fn wakes(daemon: &Daemon) -> String {
+    let mut look = daemon.home().command("sqlite3");
+    look.arg("-readonly").arg(daemon.home().state().join("journal.db"));
+    look.arg("SELECT wake FROM session WHERE NOT ended AND principal = 'owner'");
+    run(look, b"", PATIENCE).ok().stdout.trim().to_owned()
+}
+
+/// Waits for the notice that `uri` has changed.
+fn updated(pipe: &mut Pipe, uri: &str) {
+    let told = pipe.notification("notifications/resources/updated");
+    assert_eq!(told["uri"], uri);
+}
+
+#[test]
+fn what_the_client_watches_and_cancels_goes_through_restarts_and_new_sessions() {
+    const EVENTS: &str = "fleet://events";
+    let daemon = Daemon::start();
+    let mut pipe = bridge(daemon.home(), &["--no-channel"]);
+    pipe.greet("2025-11-25");
+    let level = pipe.request("logging/setLevel", json!({ "level": "emergency" }));
+    assert_eq!(level["result"], json!({}));
+    let watch = pipe.request("resources/subscribe", json!({ "uri": EVENTS }));
+    assert_eq!(watch["result"], json!({}));
+    publish(&daemon, 1);
+    updated(&mut pipe, EVENTS);
+    // The session goes on with the next daemon, and so does what it watches.
+    let daemon = daemon.restart_after_kill9();
+    updated(&mut pipe, EVENTS);
+    publish(&daemon, 2);
+    updated(&mut pipe, EVENTS);
+    // Under a new token it is another session; the client does not notice.
+    daemon.fleetctl(&["token", "rotate"]).ok();
+    let daemon = Daemon::start_in(daemon.kill9());
+    assert!(pipe.call("version", json!({}))["version"].is_string());
+    updated(&mut pipe, EVENTS);
+    // That may have been said by the bridge itself; the rest only if it is watched.
+    for n in 3..6 {
+        pipe.told.clear();
+        publish(&daemon, n);
+        updated(&mut pipe, EVENTS);
+    }
+    // A call that the client cancels ends there too, and is not answered.
+    let wait = json!({ "name": "wait_for_events", "arguments": { "timeout_s": 40 } });
+    let before = daemon.metric("fleetd_subscriptions");
+    pipe.send(&json!({ "jsonrpc": "2.0", "id": "long", "method": "tools/call", "params": wait }));
+    eventually("the wait", || daemon.metric("fleetd_subscriptions") > before);
+    pipe.send(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled",
+        "params": { "requestId": "long" } }));
+    eventually("its end", || daemon.metric("fleetd_subscriptions") <= before);
+    assert!(pipe.call("version", json!({}))["version"].is_string());
+    assert!(pipe.told.iter().all(|told| told["method"] != "notifications/message"));
 }

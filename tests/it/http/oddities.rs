@@ -169,6 +169,34 @@ fn r21_what_is_too_large_is_refused_at_once_and_by_name() {
 }
 
 #[test]
+fn m07_m08_a_body_at_the_limit_is_read_and_a_bad_one_harms_nobody() {
+    const LIMIT: usize = 4 * 1024 * 1024;
+    let daemon = Daemon::start();
+    let hello = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+    let post =
+        |body: &[u8]| daemon.send(&daemon.request("POST", "/mcp").body("application/json", body));
+    let full = [hello.as_bytes(), &vec![b' '; LIMIT - hello.len()]].concat();
+    let begun = post(&full);
+    assert_eq!(begun.status, 200, "{begun:?}");
+    let session = begun.header("mcp-session-id").expect("a session").to_owned();
+    let over = [full.as_slice(), b" "].concat();
+    let over = daemon.request("POST", "/mcp").body("application/json", &over);
+    let mut conn = daemon.connect();
+    // It is refused by its head, so not all of it may be taken.
+    drop(conn.write(&over.bytes()));
+    let over = conn.read_answer("POST").expect("an answer");
+    assert_eq!((over.status, over.error_code().as_str()), (413, "too_large"));
+    for bad in [b"{".as_slice(), b"\xff\xfe", b"[1,", b"nonsense"] {
+        let answer = post(bad);
+        assert_eq!((answer.status, answer.header("content-type")), (400, Some("application/json")));
+        assert_eq!(answer.json()["error"]["code"], -32700, "{answer:?}");
+    }
+    let ping = daemon.request("POST", "/mcp").header("Mcp-Session-Id", &session);
+    let ping = ping.body("application/json", br#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#);
+    assert_eq!(daemon.send(&ping).json()["result"], serde_json::json!({}));
+}
+
+#[test]
 fn r19_a_slow_request_is_cut_in_ten_seconds() {
     let daemon = Daemon::start();
     let mut silent = daemon.connect();

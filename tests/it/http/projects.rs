@@ -221,6 +221,67 @@ fn s07_a_revoked_token_ends_its_streams_within_a_second_and_nobody_else_s() {
     assert!(listed.contains("first") && listed.contains("second"), "{listed}");
 }
 
+/// Every kind of stream that MCP has.
+fn mcp_streams(client: &Client<'_>) -> Vec<(&'static str, Stream)> {
+    let open = |request: &Request| Stream::open(client.daemon.connect(), request);
+    let post = || client.request("POST", "/mcp").header("Accept", "text/event-stream");
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {},
+        "clientInfo": { "name": "test", "version": "1" } } });
+    let answer = client.daemon.send(&post().json(&hello));
+    let session = answer.header("mcp-session-id").expect("a session").to_owned();
+    let get = |path| client.request("GET", path).header("Accept", "text/event-stream");
+    let own = get("/mcp").header("Mcp-Session-Id", &session);
+    let wait = json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call",
+        "params": { "name": "wait_for_events", "arguments": { "timeout_s": 40 } } });
+    let call = post().header("Mcp-Session-Id", &session).json(&wait);
+    let meta = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {} });
+    let filter = json!({ "resourceSubscriptions": ["fleet://events"] });
+    let listen = json!({ "jsonrpc": "2.0", "id": 3, "method": "subscriptions/listen",
+        "params": { "notifications": filter, "_meta": meta } });
+    let listen = post()
+        .header("MCP-Protocol-Version", "2026-07-28")
+        .header("Mcp-Method", "subscriptions/listen")
+        .json(&listen);
+    let all = [("own", own), ("call", call), ("listen", listen), ("HTTP+SSE", get("/sse"))];
+    all.map(|(what, request)| (what, open(&request))).into_iter().collect()
+}
+
+#[test]
+fn s07_a_revoked_token_ends_its_mcp_streams_too() {
+    let daemon = Daemon::start();
+    let (first, second) = (Client::new(&daemon, &["first"]), Client::new(&daemon, &["second"]));
+    let (mine, others) = (mcp_streams(&first), mcp_streams(&second));
+    daemon.fleetctl(&["token", "revoke", "first"]).ok();
+    let begun = Instant::now();
+    for (what, mut stream) in mine {
+        let left = Duration::from_secs(1).saturating_sub(begun.elapsed());
+        assert!(stream.ends_within(left), "{what} goes on: {:?}", begun.elapsed());
+    }
+    for (what, mut stream) in others {
+        assert!(!stream.ends_within(Duration::from_millis(50)), "{what} of another ended");
+    }
+}
+
+#[test]
+fn one_client_cannot_take_everybody_s_connections() {
+    let daemon = Daemon::configured("[server]\nmax_connections = 16\n");
+    let greedy = Client::new(&daemon, &["greedy"]);
+    let other = Client::new(&daemon, &["other"]);
+    let mut streams: Vec<_> = (0..4).map(|_| greedy.stream("")).collect();
+    // Only the head is read: it would be a stream without end if it were taken.
+    let mut fifth = daemon.connect();
+    fifth.write(&greedy.request("GET", "/events").bytes()).expect("sent");
+    let (refused, _body) = fifth.read_head("GET").expect("an answer");
+    assert_eq!(refused.status, 429, "{refused:?}");
+    let mut others = other.stream("types=custom.*");
+    daemon.publish("custom.still", &distinct_id("still"), json!({}));
+    assert!(others.next().data.contains("custom.still"));
+    streams.pop();
+    eventually("the place is free again", || greedy.send("GET", "/nothing").status == 404);
+}
+
 #[test]
 fn a_token_is_kept_nowhere_and_yours_stays_as_it_is() {
     let daemon = Daemon::start();

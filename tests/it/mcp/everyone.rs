@@ -1,45 +1,16 @@
-//! Statement 57: one event, every kind of client, each told exactly once.
+//! Statement 57: one event, every kind of client, each told exactly once. Clients
+//! that others wrote are in `clients.rs`.
 
-use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::Bytes;
-use fleetd::mcp::Connection;
 use fleetd::model::Principal;
-use futures_util::{Stream, StreamExt};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::rig::{MODERN, Reader, Rig, initialize, read, request};
+use super::rig::{Lines, MODERN, Reader, Rig, initialize, read, request};
 
 /// The topic that everybody waits for.
 const TOPIC: &str = "custom.everyone";
-
-/// A client over stdio.
-struct Lines {
-    connection: Connection,
-    said: Pin<Box<dyn Stream<Item = Bytes> + Send>>,
-}
-
-impl Lines {
-    fn new(rig: &Rig) -> Self {
-        let (connection, said) = rig.mcp.connect(Principal::owner()).unwrap();
-        Self { connection, said: Box::pin(said) }
-    }
-
-    async fn say(&self, message: Value) {
-        self.connection.accept(message).await.unwrap();
-    }
-
-    async fn next(&mut self) -> Value {
-        let next = tokio::time::timeout(Duration::from_secs(5), self.said.next()).await;
-        serde_json::from_slice(&next.expect("nothing in 5 s").expect("the end")).unwrap()
-    }
-
-    async fn is_silent(&mut self) -> bool {
-        tokio::time::timeout(Duration::from_millis(150), self.said.next()).await.is_err()
-    }
-}
 
 fn listen() -> Value {
     let meta = json!({
@@ -102,6 +73,9 @@ async fn s57_one_event_reaches_six_kinds_of_client_exactly_once() {
     legacy_lines.say(initialize("2025-06-18")).await;
     assert_eq!(legacy_lines.next().await["id"], 1);
     legacy_lines.say(ready()).await;
+    // Answered behind it, so it is ready by then.
+    legacy_lines.say(request(2, "ping", json!({}))).await;
+    assert_eq!(legacy_lines.next().await["id"], 2);
     let mut modern_lines = Lines::new(&rig);
     modern_lines.say(listen()).await;
     modern_lines.next().await;

@@ -46,6 +46,55 @@ fn s55_a_graceful_stop_completes_what_listens() {
     assert!(stream.ends_within(Duration::from_secs(2)));
 }
 
+/// Opens a listening stream and reads its acknowledgement.
+fn listen(daemon: &Daemon) -> Stream {
+    let filter = json!({ "notifications": { "resourceSubscriptions": ["fleet://events"] } });
+    let request = ask(daemon, "subscriptions/listen", "", filter);
+    let mut stream = Stream::open(daemon.connect(), &request);
+    assert_eq!(stream.next().json()["method"], "notifications/subscriptions/acknowledged");
+    stream
+}
+
+/// Reads what followed `cursor`, and the cursor to go on with.
+fn followed(daemon: &Daemon, cursor: &str) -> (Vec<String>, String) {
+    let uri = format!("fleet://events?since={cursor}");
+    let read = ask(daemon, "resources/read", &uri, json!({ "uri": uri }));
+    let answer = reply(&daemon.send(&read));
+    let text =
+        answer["result"]["contents"][0]["text"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    let content: Value = serde_json::from_str(text).unwrap();
+    let events = content["events"].as_array().unwrap().iter();
+    let own = events.filter(|event| event["type"] == "custom.counted");
+    let ids = own.map(|event| event["id"].as_str().unwrap().to_owned()).collect();
+    (ids, content["cursor"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn s55_who_listens_again_after_kill_9_and_reads_by_cursor_misses_nothing() {
+    let mut daemon = Daemon::start();
+    let (_, mut cursor) = followed(&daemon, "0");
+    let (mut published, mut seen) = (Vec::new(), Vec::new());
+    for round in 0..3 {
+        let mut stream = listen(&daemon);
+        for n in 0..5 {
+            let id = format!("counted-{round}-{n}");
+            daemon.publish("custom.counted", &id, json!({}));
+            published.push(id);
+            // Told, read; and in each round the last ones are neither.
+            if n < 3 {
+                assert_eq!(stream.next().json()["params"]["uri"], "fleet://events");
+                let (ids, next) = followed(&daemon, &cursor);
+                (cursor, seen) = (next, [seen, ids].concat());
+            }
+        }
+        daemon = daemon.restart_after_kill9();
+        let _again = listen(&daemon);
+        let (ids, next) = followed(&daemon, &cursor);
+        (cursor, seen) = (next, [seen, ids].concat());
+    }
+    assert_eq!(seen, published, "each once, in order");
+}
+
 #[test]
 fn s60_a_task_is_there_after_kill_9() {
     let daemon = Daemon::start();

@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::rig::{Answer, Reader, Rig, read, request};
+use crate::support::eventually_async;
 
 /// Calls a command that takes longer than a plain answer may, and opens its stream.
 async fn slow_call(rig: &Rig, session: &str, id: i64, command: &str) -> Reader {
@@ -42,6 +43,11 @@ async fn a_broken_answer_is_resumed_and_given_once() {
     assert!(posted.raw.contains("retry: "), "{}", posted.raw);
     drop(posted);
     // The command is not cancelled, and ends while nobody reads.
+    eventually_async("the command has ended", async || {
+        let tasks = rig.tool("list_tasks", json!({"states": ["completed"]})).await;
+        tasks["structuredContent"]["tasks"].as_array().is_some_and(|tasks| tasks.len() == 1)
+    })
+    .await;
     let place = primed.id.unwrap();
     let mut resumed = rig.listen(&session, Some(&place)).await;
     let (id, reply) = resumed.message().await;
@@ -73,6 +79,24 @@ async fn streams_of_a_session_do_not_mix() {
         let foreign = refused(&rig, &other, &place).await;
         assert_eq!(foreign.status, StatusCode::BAD_REQUEST, "another session's stream");
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_went_with_its_daemon_is_an_error_and_no_endless_wait() {
+    let rig = Rig::new();
+    let session = rig.session("2025-11-25").await;
+    let mut posted = slow_call(&rig, &session, 8, "sleep 1").await;
+    let place = posted.next().await.unwrap().id.unwrap();
+    drop(posted);
+    let rig = rig.restart().await;
+    let mut resumed = rig.listen(&session, Some(&place)).await;
+    let (_, reply) = resumed.message().await;
+    assert_eq!((&reply["id"], &reply["error"]["code"]), (&json!(8), &json!(-32603)));
+    assert_eq!(reply["error"]["data"]["code"], "unknown_outcome");
+    assert_eq!(resumed.next().await, None, "the answer is over");
+    let other = rig.session("2025-11-25").await;
+    assert_eq!(refused(&rig, &other, &place).await.error_code(), -32600);
+    assert_eq!(refused(&rig, &session, "p1:0").await.error_code(), -32600);
 }
 
 #[tokio::test]

@@ -1,17 +1,20 @@
 //! A daemon without sockets: what the http component would hand over, handed over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use fleetd::bus::{Bus, Feed};
 use fleetd::fleet::{Fleet, FleetOptions};
-use fleetd::mcp::{Identity, Mcp, McpBody, SessionKey};
-use fleetd::model::{Cursor, Principal, Timestamp};
+use fleetd::mcp::{Guest, Identity, Mcp, McpBody, SessionKey};
+use fleetd::model::{Cursor, Principal, Timestamp, ToolSets};
 use fleetd::store::{Durability, Retention, Store, StoreOptions};
 use fleetd::wire::{SseFrame, SseParser, decode_event, encode_event};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::task::JoinSet;
 
 pub const MODERN: &str = "2026-07-28";
 
@@ -41,10 +44,15 @@ pub struct Reader {
 impl Rig {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::at(dir)
+        Self::at(dir, None)
     }
 
-    fn at(dir: tempfile::TempDir) -> Self {
+    /// With somebody who serves more than fleetd does.
+    pub fn with_guest(guest: impl Guest) -> Self {
+        Self::at(tempfile::tempdir().unwrap(), Some(Arc::new(guest)))
+    }
+
+    fn at(dir: tempfile::TempDir, guest: Option<Arc<dyn Guest>>) -> Self {
         let feed = Feed::new(1024 * 1024);
         let options = StoreOptions {
             dir: dir.path().to_owned(),
@@ -65,6 +73,7 @@ impl Rig {
             supervisor: env!("CARGO_BIN_EXE_fleetd").into(),
             tasks: fleetd::config::Tasks::default(),
             providers: fleetd::config::Providers::built_in(),
+            roster: crate::task::rig::roster(dir.path()),
         };
         let fleet = Fleet::new(options, bus.clone());
         let identity = Identity {
@@ -74,14 +83,14 @@ impl Rig {
             url: String::from("http://127.0.0.1:1"),
             session_key: SessionKey::new([7; 32]),
         };
-        Self { mcp: Mcp::new(identity, bus.clone(), fleet), bus, dir }
+        Self { mcp: Mcp::with_guest(identity, bus.clone(), fleet, guest), bus, dir }
     }
 
     /// The same state directory under a new daemon.
     pub async fn restart(self) -> Self {
         self.mcp.close();
         self.bus.store().close().await;
-        Self::at(self.dir)
+        Self::at(self.dir, None)
     }
 
     /// The same, after the store has lost the proof of its age.
@@ -89,7 +98,7 @@ impl Rig {
         self.mcp.close();
         self.bus.store().close().await;
         std::fs::remove_file(self.dir.path().join("journal.mark")).unwrap();
-        Self::at(self.dir)
+        Self::at(self.dir, None)
     }
 
     pub async fn send(
@@ -246,6 +255,11 @@ impl Reader {
         tokio::time::timeout(Duration::from_secs(2), self.read()).await.expect("no frame in 2 s")
     }
 
+    /// The rest of the stream, as bytes.
+    pub fn into_body(self) -> McpBody {
+        self.body
+    }
+
     /// Nothing comes for a while.
     pub async fn is_silent(&mut self) -> bool {
         tokio::time::timeout(Duration::from_millis(150), self.read()).await.is_err()
@@ -296,5 +310,41 @@ pub async fn read(response: Response<McpBody>) -> Answer {
         session: text("mcp-session-id"),
         kind: text("content-type").unwrap_or_default(),
         body: collected.await.expect("no end in 5 s").unwrap().to_bytes(),
+    }
+}
+
+/// Bytes that a pipe holds: few, so that one that is not read is soon full.
+const PIPE: usize = 4096;
+
+/// A client over stdio: the very loop that a process would serve it with, with
+/// pipes that do not leave this one.
+pub struct Lines {
+    to: DuplexStream,
+    from: tokio::io::Lines<BufReader<DuplexStream>>,
+    _served: JoinSet<()>,
+}
+
+impl Lines {
+    pub fn new(rig: &Rig) -> Self {
+        let ((to, input), (from, output)) = (duplex(PIPE), duplex(PIPE));
+        let mcp = rig.mcp.clone();
+        let mut served = JoinSet::new();
+        served.spawn(async move {
+            mcp.serve_lines(Principal::owner(), ToolSets::DEFAULT, input, output).await.unwrap();
+        });
+        Self { to, from: BufReader::new(from).lines(), _served: served }
+    }
+
+    pub async fn say(&mut self, message: Value) {
+        self.to.write_all(format!("{message}\n").as_bytes()).await.unwrap();
+    }
+
+    pub async fn next(&mut self) -> Value {
+        let next = tokio::time::timeout(Duration::from_secs(5), self.from.next_line()).await;
+        serde_json::from_str(&next.expect("nothing in 5 s").unwrap().expect("the end")).unwrap()
+    }
+
+    pub async fn is_silent(&mut self) -> bool {
+        tokio::time::timeout(Duration::from_millis(150), self.from.next_line()).await.is_err()
     }
 }

@@ -76,6 +76,18 @@ async fn everything_is_posted_and_said_on_the_stream() {
 }
 
 #[tokio::test]
+async fn a_batch_is_answered_together_on_the_stream() {
+    let rig = Rig::new();
+    let (mut stream, endpoint) = open(&rig, "/sse").await;
+    ready(&rig, &mut stream, &endpoint).await;
+    let batch = json!([request(4, "ping", json!({})), request(5, "ping", json!({}))]);
+    post(&rig, &endpoint, &batch).await;
+    assert_eq!(stream.message().await.1.as_array().map(Vec::len), Some(2));
+    let owner = Principal::owner();
+    assert_eq!(post_as(&rig, owner, &endpoint, &json!([])).await, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
 async fn a_watched_resource_is_told_of() {
     let rig = Rig::new();
     let (mut stream, endpoint) = open(&rig, "/sse").await;

@@ -1,8 +1,9 @@
 //! The Tasks extension: a command as a durable task.
 
+use fleetd::model::{Principal, Scope};
 use serde_json::{Value, json};
 
-use super::rig::{MODERN, Rig};
+use super::rig::{MODERN, Rig, read, request};
 
 fn meta() -> Value {
     json!({
@@ -83,4 +84,57 @@ async fn a_task_is_there_after_a_restart_and_cancelling_twice_is_harmless() {
             assert_eq!(answer["error"]["code"], -32602, "{method} {unknown}: {answer}");
         }
     }
+}
+
+/// The same as [`ask`], for somebody else.
+async fn ask_as(rig: &Rig, who: &Principal, method: &str, id: &str) -> Value {
+    let mut params = json!({ "taskId": id, "_meta": meta() });
+    if method == "tasks/update" {
+        params["inputResponses"] = json!({});
+    }
+    let headers = [
+        ("content-type", "application/json"),
+        ("mcp-protocol-version", MODERN),
+        ("mcp-method", method),
+        ("mcp-name", id),
+    ];
+    let message = request(7, method, params).to_string();
+    let answer = rig.send_as(who.clone(), http::Method::POST, &headers, &message).await;
+    read(answer).await.json()
+}
+
+#[tokio::test]
+async fn s60_anothers_task_is_none() {
+    let rig = Rig::new();
+    let id = begin(&rig, "sleep 60").await["taskId"].as_str().unwrap().to_owned();
+    let other = Principal {
+        id: "token/other".into(),
+        projects: Vec::new(),
+        scopes: vec![Scope::Read, Scope::Run],
+        ..Principal::owner()
+    };
+    let absent = "01234567-89ab-4def-8123-456789abcdef";
+    for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
+        let foreign = ask_as(&rig, &other, method, &id).await;
+        let gone = ask_as(&rig, &other, method, absent).await;
+        assert_eq!(foreign["error"]["code"], -32602, "{method}: {foreign}");
+        let alike = foreign.to_string().replace(&id, "ID");
+        assert_eq!(alike, gone.to_string().replace(absent, "ID"), "{method}");
+        assert!(ask_as(&rig, &Principal::owner(), "tasks/get", &id).await["error"].is_null());
+    }
+    // Listening for it tells as little as asking.
+    let filter =
+        json!({ "taskIds": [id], "resourceSubscriptions": [format!("fleet://tasks/{id}")] });
+    let params = json!({ "notifications": filter, "_meta": meta() });
+    let headers = [
+        ("content-type", "application/json"),
+        ("mcp-protocol-version", MODERN),
+        ("mcp-method", "subscriptions/listen"),
+    ];
+    let listen = request(8, "subscriptions/listen", params).to_string();
+    let heard = read(rig.send_as(other, http::Method::POST, &headers, &listen).await).await;
+    assert!(!String::from_utf8_lossy(&heard.body).contains(&id), "{heard:?}");
+    assert_eq!(heard.json()["result"]["resultType"], "complete", "there is nothing to hear");
+    assert_eq!(ask(&rig, "tasks/get", &id).await["result"]["status"], "working");
+    ask(&rig, "tasks/cancel", &id).await;
 }

@@ -51,13 +51,18 @@ impl Pipe {
         self.send(&json!({ "jsonrpc": "2.0", "method": method }));
     }
 
+    /// The next line, which may hold several messages.
+    #[track_caller]
+    pub fn any(&mut self) -> Value {
+        let line = self.lines.recv_timeout(PATIENCE).expect("the server says something");
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    }
+
     /// The next message, whatever it is. Every line has to be JSON-RPC.
     #[track_caller]
     pub fn message(&mut self) -> Value {
-        let line = self.lines.recv_timeout(PATIENCE).expect("the server says something");
-        let message: Value =
-            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        assert_eq!(message["jsonrpc"], "2.0", "{line}");
+        let message = self.any();
+        assert_eq!(message["jsonrpc"], "2.0", "{message}");
         message
     }
 

@@ -1,4 +1,5 @@
-//! MCP over `POST /mcp`, revision 2026-07-28: every request stands alone.
+//! MCP over HTTP, revision 2026-07-28: every request stands alone. Asked is where
+//! every tool is offered, whatever its set.
 
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ pub fn rpc(daemon: &Daemon, method: &str, name: Option<&str>, mut params: Value)
     });
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
     let request = daemon
-        .request("POST", "/mcp")
+        .request("POST", "/mcp/x/all")
         .header("Accept", "application/json, text/event-stream")
         .header("MCP-Protocol-Version", REVISION)
         .header("Mcp-Method", method)

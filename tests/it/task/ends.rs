@@ -145,6 +145,7 @@ async fn a_foreign_task_looks_like_an_absent_one() {
         id: name.into(),
         projects: vec![Project::parse(name).unwrap()],
         scopes: vec![Scope::Read, Scope::Run],
+        ..Principal::owner()
     };
     let mut spec = sh("echo secret");
     spec.project = blue;
@@ -204,7 +205,7 @@ async fn commands_run_in_order_and_no_more_than_allowed() {
     let events = rig.events(tasks[2].id).await;
     assert_eq!((events[0].0.as_str(), &events[0].1["position"]), ("task.queued", &2.into()));
     eventually("all places are free", async || rig.fleet.open_tasks() == 0).await;
-    let member = &rig.fleet.members().await[0];
+    let member = &rig.fleet.members(&owner()).await.unwrap()[0];
     assert_eq!((member.running, member.queued), (0, 0));
     assert!(member.load_1m.is_some() && member.memory_total.unwrap() > member.memory_used.unwrap());
 }

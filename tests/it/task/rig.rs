@@ -1,13 +1,14 @@
 //! A fleet on throw-away directories, and what tests ask it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleetd::bus::{Bus, Delivery, Feed, Start, Subscription};
 use fleetd::config;
-use fleetd::fleet::{CommandSpec, Fleet, FleetOptions, Program, Recovery, Stdin};
+use fleetd::fleet::{CommandSpec, Fleet, FleetOptions, Program, Recovery, RosterOptions, Stdin};
 use fleetd::model::{Filter, OutputStream, Principal, Project, Task, TaskId};
+use fleetd::reach::{Reach, ReachOptions};
 use fleetd::store::{Durability, Retention, Store, StoreOptions};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -53,6 +54,12 @@ fn spec(program: Program) -> CommandSpec {
     }
 }
 
+/// A roster that reaches nobody before it is told to.
+pub fn roster(place: &Path) -> RosterOptions {
+    let options = ReachOptions::new(place, place.join("known_hosts"), "nobody");
+    RosterOptions { reach: Reach::new(options).unwrap(), keys: place.join("keys") }
+}
+
 impl Rig {
     pub async fn new() -> Self {
         Self::with(config::Tasks { stop_grace_s: 1, ..config::Tasks::default() }).await
@@ -83,6 +90,7 @@ impl Rig {
             supervisor: PathBuf::from(env!("CARGO_BIN_EXE_fleetd")),
             tasks: settings.clone(),
             providers: config::Providers::built_in(),
+            roster: roster(dir.path()),
         };
         let fleet = Fleet::new(options, bus.clone());
         let recovery = fleet.recover().await.unwrap();
@@ -179,7 +187,7 @@ pub fn lives(pid: u32) -> bool {
 }
 
 /// The supervisor that a run directory names.
-pub fn supervisor_of(run_dir: &std::path::Path) -> u32 {
+pub fn supervisor_of(run_dir: &Path) -> u32 {
     let text = std::fs::read(run_dir.join("pid")).unwrap();
     let pids: Value = serde_json::from_slice(&text).unwrap();
     u32::try_from(pids["supervisor"]["pid"].as_u64().unwrap()).unwrap()

@@ -1,0 +1,115 @@
+//! A remote member as its runs share it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::report::{Word, parse};
+use super::script::Script;
+use crate::fleet::roster::MemberHandle;
+use crate::reach::{Limits, Link, ReachError};
+
+/// Channels of a member's connection that follow output. A connection has ten,
+/// and dispatches, probes and stops must find one free; runs beyond these are
+/// looked at once a second.
+const FOLLOWERS: usize = 5;
+
+/// How long questions gather, so that one script answers for many runs.
+const GATHER: Duration = Duration::from_millis(3);
+
+/// Bounds of a short question.
+pub const BRIEF: Limits = Limits { deadline: Duration::from_secs(30), most_output: 256 * 1024 };
+
+/// What the runs on one member share.
+pub struct Place {
+    pub handle: Arc<MemberHandle>,
+    pub followers: Semaphore,
+    questions: Mutex<Vec<Question>>,
+    /// Runs whose output is here, and no longer needed there.
+    mirrored: Mutex<Vec<String>>,
+}
+
+/// What became of this run?
+struct Question {
+    run: String,
+    answer: oneshot::Sender<Result<Word, ReachError>>,
+}
+
+impl Place {
+    pub fn new(handle: Arc<MemberHandle>) -> Arc<Self> {
+        Arc::new(Self {
+            handle,
+            followers: Semaphore::new(FOLLOWERS),
+            questions: Mutex::default(),
+            mirrored: Mutex::default(),
+        })
+    }
+
+    /// What became of `run`. One that has not begun is forbidden to begin.
+    pub async fn probe(&self, link: &Link, run: &str) -> Result<Word, ReachError> {
+        let (answer, answered) = oneshot::channel();
+        let first = {
+            let mut questions = lock(&self.questions);
+            questions.push(Question { run: run.to_owned(), answer });
+            questions.len() == 1
+        };
+        if first {
+            tokio::time::sleep(GATHER).await;
+            self.ask(link).await;
+        }
+        // Whoever was to ask for us went away: ask again.
+        answered.await.unwrap_or_else(|_| Err(vague(link)))
+    }
+
+    async fn ask(&self, link: &Link) {
+        let questions = std::mem::take(&mut *lock(&self.questions));
+        let names: String = questions.iter().map(|q| format!("{} fence\n", q.run)).collect();
+        let command = Script::Probe.command(&["probe"]);
+        let said = link.ask(&command, Bytes::from(names), BRIEF).await;
+        for question in questions {
+            let answer = said.clone().and_then(|said| {
+                let text = String::from_utf8_lossy(&said.stdout);
+                let word = text.lines().find_map(|line| parse(line, &question.run));
+                word.ok_or_else(|| vague(link))
+            });
+            // Nobody waits any more: the fleet is closing.
+            let _ = question.answer.send(answer);
+        }
+    }
+
+    /// The output of `run` is here. Returns how many such runs are to be told.
+    pub fn is_mirrored(&self, run: &str) -> usize {
+        let mut mirrored = lock(&self.mirrored);
+        mirrored.push(run.to_owned());
+        mirrored.len()
+    }
+
+    /// Forgets on the member what is no longer needed there.
+    pub async fn sweep(&self, days: u64) -> Result<(), ReachError> {
+        let Some(link) = self.handle.link() else { return Ok(()) };
+        if !link.state().borrow().is_up() {
+            return Ok(());
+        }
+        let runs = std::mem::take(&mut *lock(&self.mirrored));
+        let names: String = runs.iter().map(|run| format!("{run}\n")).collect();
+        let command = Script::Sweep.command(&[&days.to_string()]);
+        let swept = link.ask(&command, Bytes::from(names), BRIEF).await;
+        if swept.is_err() {
+            lock(&self.mirrored).extend(runs);
+        }
+        swept.map(drop)
+    }
+}
+
+/// The member's shell did not say what it should.
+pub fn vague(link: &Link) -> ReachError {
+    let problem = String::from("its shell gave no answer about a run");
+    ReachError::Protocol { host: link.target().host.clone(), problem }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Changed by whole steps only; a panic elsewhere cannot tear it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,6 @@
+//! Tasks on members: real sshd, real daemon, the real scripts in between.
+
+mod cuts;
+mod ends;
+mod rig;
+mod work;
