@@ -5,6 +5,7 @@
 //! | `plan` | daemon | what is to be run; whole before the task is taken |
 //! | `spec` | daemon | the same file under its second name: this link is the fence |
 //! | `pid` | supervisor | who supervises, what it runs, and in which boot |
+//! | `prompt` | daemon | if it is a prompt: how its output is read, and what it claims |
 //! | `stdin`, `stdin.end` | daemon | bytes for the command, and that no more will come |
 //! | `stdin.taken`, `stdin.closed` | supervisor | how far it has read them; that nobody will |
 //! | `stdout`, `stderr` | supervisor | the command's bytes, up to the cap |
@@ -22,6 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::plan::{Pids, Plan, Status};
+use super::spec::Prompted;
 use crate::model::OutputStream;
 
 /// One run's directory.
@@ -81,7 +83,7 @@ impl RunDir {
     /// its names, which [`Self::dispatch`] sees to: whoever reads its plan reads
     /// it in this boot.
     pub fn keep(&self) -> io::Result<()> {
-        for name in ["stdin", "plan"] {
+        for name in ["stdin", "prompt", "plan"] {
             if let Some(file) = found(File::open(self.file(name)))? {
                 file.sync_data()?;
             }
@@ -115,6 +117,16 @@ impl RunDir {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Says that this is a prompt's run; before it is dispatched.
+    pub fn write_prompt(&self, prompt: &Prompted) -> io::Result<()> {
+        write_json(&mut create(&self.file("prompt"))?, prompt)
+    }
+
+    /// `None` if it is a command's run.
+    pub fn prompt(&self) -> Option<Prompted> {
+        read_json(&self.file("prompt")).ok()
     }
 
     pub fn plan(&self) -> io::Result<Plan> {
