@@ -22,6 +22,7 @@ pub struct Config {
     pub server: Server,
     pub journal: Journal,
     pub tasks: Tasks,
+    pub transfers: Transfers,
     pub members: Members,
     pub mcp: Mcp,
     pub log: Log,
@@ -75,6 +76,16 @@ pub struct Tasks {
     pub keep_days: u64,
     /// Output of ended runs kept in all.
     pub keep_mib: u64,
+}
+
+/// Bounds for copying files.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transfers {
+    /// Files and folders of one transfer.
+    pub max_files: u64,
+    /// Bytes of one transfer.
+    pub max_mib: u64,
 }
 
 /// Machines that are reached by SSH.
@@ -148,6 +159,12 @@ impl Default for Tasks {
             keep_days: 7,
             keep_mib: 1024,
         }
+    }
+}
+
+impl Default for Transfers {
+    fn default() -> Self {
+        Self { max_files: 100_000, max_mib: 100 * 1024 }
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod transfers;
 mod tx;
 mod upkeep;
 mod wal;

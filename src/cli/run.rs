@@ -309,6 +309,7 @@ mod tests {
             stop_requested: false,
             stdout_bytes: 0,
             stderr_bytes: 0,
+            transfer: None,
         }
     }
 

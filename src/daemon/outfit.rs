@@ -21,6 +21,7 @@ pub fn fleet(paths: &Paths, config: &Config) -> Result<FleetOptions, DaemonError
         runs: paths.runs(),
         supervisor: std::env::current_exe().map_err(DaemonError::Runtime)?,
         tasks: config.tasks.clone(),
+        transfers: config.transfers.clone(),
         roster: RosterOptions { reach, keys: paths.keys() },
     })
 }

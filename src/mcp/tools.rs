@@ -12,6 +12,7 @@ mod arguments;
 mod context;
 mod event;
 mod failure;
+mod file;
 mod member;
 mod schema;
 mod status;
@@ -73,7 +74,7 @@ const READS: Hints =
 
 /// The tools of the default set: what it takes to begin work, to wait for it, and
 /// to look around. About fourteen, and under 25 KB of `tools/list` altogether.
-const DEFAULT: [&str; 10] = [
+const DEFAULT: [&str; 12] = [
     "execute_command",
     "monitor_task",
     "list_tasks",
@@ -83,6 +84,8 @@ const DEFAULT: [&str; 10] = [
     "publish_event",
     "fleet_status",
     "list_members",
+    "send_files",
+    "receive_files",
     "version",
 ];
 
@@ -121,6 +124,7 @@ impl Tools {
         tools.add(ToolSet::Event, event::rows());
         tools.add(ToolSet::Fleet, status::rows());
         tools.add(ToolSet::Member, member::rows());
+        tools.add(ToolSet::File, file::rows());
         tools
     }
 

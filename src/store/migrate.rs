@@ -96,8 +96,19 @@ CREATE TABLE member (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Version 5: transfers of files.
+const TRANSFERS: &str = "
+CREATE TABLE transfer (
+    id      TEXT PRIMARY KEY,
+    open    INTEGER NOT NULL,  -- 1 until it has ended
+    created INTEGER NOT NULL,
+    body    TEXT NOT NULL      -- the transfer as JSON: read and written whole
+) STRICT, WITHOUT ROWID;
+CREATE INDEX transfer_by_age ON transfer (created);
+";
+
 /// What brings a database from one version to the next, from none on.
-const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, TOKEN_TOOLS, MEMBERS];
+const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, TOKEN_TOOLS, MEMBERS, TRANSFERS];
 
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
@@ -176,7 +187,7 @@ mod tests {
         bring_up(&connection, &path).unwrap();
         assert_eq!(schema_version(&connection).unwrap(), SCHEMA_VERSION);
         assert_eq!(kept(&connection), 3);
-        for table in ["token", "member"] {
+        for table in ["token", "member", "transfer"] {
             let sql = format!("SELECT count(*) FROM {table}");
             let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
             assert_eq!(rows, 0, "{table}");

@@ -3,6 +3,7 @@
 //! tools. Doc comments become the descriptions that a model reads.
 
 mod event;
+mod file;
 mod member;
 mod status;
 mod task;
@@ -10,6 +11,7 @@ mod task;
 pub use event::{
     EventsResult, GapView, ListEvents, PublishEvent, PublishEventResult, WaitForEvents,
 };
+pub use file::{ReceiveFiles, SendFiles, TransferResult, TransferView};
 pub use member::{
     AuthType, ComposePermissions, ComposePermissionsResult, ListMembers, ListMembersResult,
     MemberDetail, MemberDetailResult, MemberResult, MemberSelector, MemberSettings, MemberSummary,

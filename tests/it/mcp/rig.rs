@@ -64,6 +64,7 @@ impl Rig {
             runs,
             supervisor: env!("CARGO_BIN_EXE_fleetd").into(),
             tasks: fleetd::config::Tasks::default(),
+            transfers: Default::default(),
             roster: crate::task::rig::roster(dir.path()),
         };
         let fleet = Fleet::new(options, bus.clone());

@@ -88,6 +88,7 @@ impl Rig {
             runs: dir.path().join("runs"),
             supervisor: PathBuf::from(env!("CARGO_BIN_EXE_fleetd")),
             tasks: settings.clone(),
+            transfers: Default::default(),
             roster: roster(dir.path()),
         };
         let fleet = Fleet::new(options, bus.clone());
