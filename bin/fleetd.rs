@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use fleetd::model::ToolSets;
 
 /// The daemon that turns your machines and agents into an event source.
@@ -20,8 +21,8 @@ struct Arguments {
     #[arg(long, value_name = "NAME", value_parser = ["http", "stdio"], default_value = "http")]
     transport: String,
     /// The sets of tools that stdio offers; several with commas.
-    #[arg(long, value_name = "SET", default_value = "default")]
-    tools: ToolSets,
+    #[arg(long, value_name = "SET")]
+    tools: Option<ToolSets>,
     /// Supervise the run in DIR and nothing else; the daemon calls itself so.
     #[arg(long, value_name = "DIR", hide = true, conflicts_with = "config")]
     supervise: Option<PathBuf>,
@@ -32,9 +33,16 @@ fn main() -> ExitCode {
     if let Some(dir) = arguments.supervise {
         return fleetd::fleet::supervise(&dir);
     }
-    let ran = match arguments.transport.as_str() {
-        "stdio" => fleetd::daemon::serve_stdio(arguments.config, arguments.tools),
-        _ => fleetd::daemon::run(arguments.config),
+    let ran = match (arguments.transport.as_str(), arguments.tools) {
+        ("stdio", tools) => {
+            fleetd::daemon::serve_stdio(arguments.config, tools.unwrap_or(ToolSets::DEFAULT))
+        }
+        (_, None) => fleetd::daemon::run(arguments.config),
+        (_, Some(_)) => {
+            let said =
+                "--tools goes with --transport stdio; over HTTP the address chooses: /mcp/x/SET";
+            Arguments::command().error(ErrorKind::ArgumentConflict, said).exit()
+        }
     };
     match ran {
         Ok(code) => code,

@@ -228,7 +228,7 @@ fn host_keys(known: &[String]) -> String {
         let kind = if algorithm.starts_with("rsa-") { "ssh-rsa" } else { algorithm };
         known.iter().any(|known| known == kind)
     };
-    let (first, rest): (Vec<&str>, Vec<&str>) = HOST_KEYS.into_iter().partition(|a| is_known(&a));
+    let (first, rest): (Vec<&str>, Vec<&str>) = HOST_KEYS.into_iter().partition(|a| is_known(a));
     [first, rest].concat().join(",")
 }
 

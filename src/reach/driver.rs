@@ -144,3 +144,31 @@ impl Drop for Serving<'_> {
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
+
+    #[tokio::test]
+    async fn a_wire_that_is_served_for_too_long_is_cut_and_no_other() {
+        let guard = Guard::default();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let wire = Arc::new(Wire::Pair(ours));
+        let now = Instant::now();
+        let read = async |stream: &mut UnixStream| {
+            let wait = Duration::from_millis(50);
+            tokio::time::timeout(wait, stream.read(&mut [0; 1])).await.is_ok()
+        };
+        drop(guard.serve(&wire));
+        guard.look(now + LONGEST_CALL * 2);
+        assert!(!read(&mut theirs).await, "it is not being served");
+        let serving = guard.serve(&wire);
+        guard.look(now + LONGEST_CALL / 2);
+        assert!(!read(&mut theirs).await, "not for too long");
+        guard.look(now + LONGEST_CALL * 2);
+        assert!(read(&mut theirs).await, "cut");
+        drop(serving);
+    }
+}

@@ -1,5 +1,6 @@
 //! A command that runs at the other end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -7,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::channel::Wake;
 use super::error::ReachError;
+use super::keeper::Keeper;
 
 /// Bounds of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub struct Exec {
     pub(super) end: oneshot::Receiver<Result<End, ReachError>>,
     pub(super) wake: Wake,
     pub(super) host: String,
+    /// As long as it runs, its link is wanted.
+    pub(super) share: Option<Arc<Keeper>>,
 }
 
 impl Input {

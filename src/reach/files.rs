@@ -5,13 +5,17 @@
 //! what shall happen meanwhile. Paths are the member's: relative ones begin at
 //! the home of its user.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::channel::Wake;
-use super::error::ReachError;
+use super::error::{FileProblem, ReachError};
+use super::exec::End;
+use super::keeper::Keeper;
+use super::plain::plain;
 
 /// What lies at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +99,8 @@ pub struct Files {
     pub(super) orders: mpsc::Sender<FileOrder>,
     pub(super) wake: Wake,
     pub(super) host: String,
+    /// As long as it is there, its link is wanted.
+    pub(super) share: Option<Arc<Keeper>>,
 }
 
 /// A file that is being written.
@@ -112,6 +118,15 @@ pub struct Download {
     wake: Wake,
     ended: bool,
     host: String,
+}
+
+/// What `mv` may have to say.
+const MOST_COMPLAINT: usize = 64 * 1024;
+
+/// One word of a shell.
+fn quoted(text: &str) -> String {
+    // A path that begins with a dash is a path, too: `mv --` and `test -d`.
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn cut(host: &str) -> ReachError {
@@ -160,11 +175,34 @@ impl Files {
         self.ask(|reply| FileOrder::RemoveDir { path: path.to_owned(), reply }).await
     }
 
-    /// Puts `from` in the place of `to`, atomically where the server can
-    /// (OpenSSH can).
+    /// Fails if there is something at `to`: so it is with this version of SFTP.
     pub async fn rename(&self, from: &str, to: &str) -> Result<(), ReachError> {
         let (from, to) = (from.to_owned(), to.to_owned());
         self.ask(|reply| FileOrder::Rename { from, to, reply }).await
+    }
+
+    /// Puts the file `from` in the place of the file `to`, at once. The library
+    /// does not know OpenSSH's extension for that, so the member's `mv` does it.
+    pub async fn replace(&self, from: &str, to: &str) -> Result<(), ReachError> {
+        let Some(link) = &self.share else { return Err(cut(&self.host)) };
+        let script = "test -d \"$2\" && exit 21; exec mv -f -- \"$1\" \"$2\"";
+        let command = format!("sh -c '{script}' mv {} {}", quoted(from), quoted(to));
+        let running = link.exec(&command).await?;
+        let answer = running.gather(Bytes::new(), MOST_COMPLAINT).await?;
+        if answer.end == End::Code(0) {
+            return Ok(());
+        }
+        let problem = match answer.end {
+            End::Code(21) => String::from("there is a folder in its place"),
+            _ => plain(&String::from_utf8_lossy(&answer.stderr), 160),
+        };
+        Err(ReachError::File {
+            host: self.host.clone(),
+            what: "replacing",
+            path: plain(to, 512),
+            kind: FileProblem::Other,
+            problem,
+        })
     }
 
     /// Opens a file for writing. Other requests wait until it is finished.

@@ -1,5 +1,6 @@
 //! Keeps one connection: makes it, and makes it again.
 
+use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -90,7 +91,7 @@ impl Keeper {
         failure.unwrap_or_else(|| self.core.offline())
     }
 
-    pub async fn exec(&self, command: &str) -> Result<Exec, ReachError> {
+    pub async fn exec(self: &Arc<Self>, command: &str) -> Result<Exec, ReachError> {
         if command.contains('\0') {
             let problem = String::from("must not contain NUL");
             return Err(ReachError::Invalid { what: "the command", problem });
@@ -99,20 +100,26 @@ impl Keeper {
     }
 
     /// A way from the member to somewhere else, for jumps alone.
-    pub async fn tunnel(&self, host: &str, port: u16) -> Result<Exec, ReachError> {
+    pub async fn tunnel(self: &Arc<Self>, host: &str, port: u16) -> Result<Exec, ReachError> {
         self.run(Request::Tunnel(host.to_owned(), port)).await
     }
 
-    async fn run(&self, request: Request) -> Result<Exec, ReachError> {
+    async fn run(self: &Arc<Self>, request: Request) -> Result<Exec, ReachError> {
         match self.order(request).await? {
-            Opened::Exec(exec) => Ok(exec),
+            Opened::Exec(mut exec) => {
+                exec.share = Some(Arc::clone(self));
+                Ok(exec)
+            }
             Opened::Files(_) => Err(ReachError::Internal(String::from("another kind of channel"))),
         }
     }
 
-    pub async fn files(&self) -> Result<Files, ReachError> {
+    pub async fn files(self: &Arc<Self>) -> Result<Files, ReachError> {
         match self.order(Request::Files).await? {
-            Opened::Files(files) => Ok(files),
+            Opened::Files(mut files) => {
+                files.share = Some(Arc::clone(self));
+                Ok(files)
+            }
             Opened::Exec(_) => Err(ReachError::Internal(String::from("another kind of channel"))),
         }
     }
@@ -124,6 +131,12 @@ impl Keeper {
         door.wake.wake();
         sent.map_err(|_| self.core.offline())?;
         answer.await.unwrap_or_else(|_| Err(self.core.offline()))
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Keeper({})", self.core.target)
     }
 }
 

@@ -71,7 +71,8 @@ impl LinkState {
     }
 }
 
-/// A share in one connection. It is closed when the last share is dropped.
+/// A share in one connection, which is closed with its last share. Running
+/// commands and open file services are shares as well.
 #[derive(Clone)]
 pub struct Link {
     pub(super) keeper: Arc<Keeper>,

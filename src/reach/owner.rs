@@ -11,6 +11,7 @@
 mod exec;
 mod files;
 mod life;
+mod opening;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,8 +21,8 @@ use ssh2::{BlockDirections, Session, Sftp};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{Opened, Order, Request, Wake};
-use super::connect::{PROBE, Ready, Wire, code_of, text_of};
+use super::channel::{Order, Wake};
+use super::connect::{Ready, Wire, code_of, text_of};
 use super::error::ReachError;
 use super::keeper::{Core, Keeper};
 use super::link::{Cause, Phase};
@@ -29,6 +30,7 @@ use super::pool::Shared;
 use exec::ExecSlot;
 use files::FilesSlot;
 use life::{Life, Verdict};
+use opening::{Crowded, Opening};
 
 /// What sshd allows by default (`MaxSessions`); tunnels do not count.
 const MOST_SESSIONS: usize = 10;
@@ -38,9 +40,6 @@ const ROUNDS: usize = 8;
 
 /// The most that is read in one call.
 const SCRATCH: usize = 256 * 1024;
-
-/// Room for what a channel sends before it is read.
-const WINDOW: u32 = 2 * 1024 * 1024;
 
 /// A file service that nobody uses is kept for the next so long.
 const IDLE_FILES: Duration = Duration::from_secs(30);
@@ -67,12 +66,6 @@ enum Slot {
     Files(Box<FilesSlot>),
 }
 
-/// A channel that is being opened; the library opens one at a time.
-enum Opening {
-    Probe,
-    Order(Order),
-}
-
 /// What a channel needs of the session for one look.
 struct Cx<'a> {
     session: &'a Session,
@@ -92,6 +85,8 @@ pub(super) struct Owner {
     waiting: VecDeque<Order>,
     opening: Option<Opening>,
     most: usize,
+    /// The server had no room: its sessions take a moment to go.
+    crowded: Option<Crowded>,
     scratch: Vec<u8>,
     ask: bool,
     /// The link that our wire goes through.
@@ -111,6 +106,7 @@ impl Owner {
             waiting: VecDeque::new(),
             opening: None,
             most: MOST_SESSIONS,
+            crowded: None,
             scratch: Vec::new(),
             ask: false,
             _jump: ready.jump,
@@ -177,9 +173,12 @@ impl Owner {
         let busy = self.opening.is_some() || !self.slots.is_empty();
         let write = busy && matches!(directions, BlockDirections::Outbound | BlockDirections::Both);
         // With every reader held up by its handle, what arrives has to wait.
-        let read = !busy || self.opening.is_some() || self.slots.iter().any(Slot::reads);
+        let reads = self.opening.is_some() || self.slots.iter().any(Slot::reads);
+        let read = !busy || (reads && !matches!(directions, BlockDirections::Outbound));
         let idle_until = self.idle.first().map(|(_, since)| *since + IDLE_FILES);
-        let until = idle_until.map_or(until, |idle| idle.min(until));
+        let again = self.crowded.as_ref().map(|crowded| crowded.again);
+        let again = again.filter(|again| !self.waiting.is_empty() && *again > Instant::now());
+        let until = [idle_until, again].into_iter().flatten().fold(until, Instant::min);
         let readable = tokio::select! {
             () = self.wire.ready(read, write), if read || write => true,
             () = self.wake.woken() => false,
@@ -203,7 +202,6 @@ impl Owner {
     /// Gives every channel its turn. Returns whether something was heard, and
     /// whether there is more to do at once.
     fn turn(&mut self) -> Result<(bool, bool), Fatal> {
-        self.wire.read_anew();
         let mut heard = false;
         for _ in 0..ROUNDS {
             if !self.round()? {
@@ -240,118 +238,6 @@ impl Owner {
             }
         }
         Ok(moved)
-    }
-
-    /// Takes what is ordered and opens the next channel, as far as that goes.
-    fn open(&mut self) -> Result<bool, Fatal> {
-        while self.waiting.len() < MOST_SESSIONS {
-            match self.orders.try_recv() {
-                Ok(order) => self.waiting.push_back(order),
-                Err(_) => break,
-            }
-        }
-        if self.opening.is_none() {
-            self.opening = self.next_opening();
-        }
-        let result = match &self.opening {
-            None => return Ok(false),
-            Some(Opening::Probe) => {
-                let answer = self.session.channel_open(PROBE, 1, 1, None);
-                match answer {
-                    Ok(_) => return Err(Fatal(String::from("it opens what does not exist"))),
-                    Err(error) if code_of(&error) == Some(-21) => Ok(None),
-                    Err(error) => Err(error),
-                }
-            }
-            Some(Opening::Order(order)) => match &order.request {
-                Request::Exec(_) => self
-                    .session
-                    .channel_open("session", WINDOW, 32 * 1024, None)
-                    .map(|channel| Some(Open::Channel(channel))),
-                Request::Tunnel(host, port) => self
-                    .session
-                    .channel_direct_tcpip(host, *port, None)
-                    .map(|channel| Some(Open::Channel(channel))),
-                Request::Files => self.session.sftp().map(|sftp| Some(Open::Sftp(sftp))),
-            },
-        };
-        match result {
-            Err(error) if code_of(&error) == Some(EAGAIN) => return Ok(false),
-            Err(error) => self.refused(&error)?,
-            Ok(opened) => {
-                if let (Some(Opening::Order(order)), Some(opened)) = (self.opening.take(), opened) {
-                    self.opened(order, opened);
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    fn next_opening(&mut self) -> Option<Opening> {
-        if std::mem::take(&mut self.ask) {
-            return Some(Opening::Probe);
-        }
-        self.waiting.retain(|order| !order.reply.is_closed());
-        let sessions = self.slots.iter().filter(|slot| slot.is_session()).count();
-        let full = sessions + self.idle.len() >= self.most;
-        let fits = |order: &Order| match order.request {
-            Request::Exec(_) => !full,
-            Request::Files => !full || !self.idle.is_empty(),
-            Request::Tunnel(..) => true,
-        };
-        let at = self.waiting.iter().position(fits)?;
-        let order = self.waiting.remove(at)?;
-        if matches!(order.request, Request::Files)
-            && let Some((sftp, _)) = self.idle.pop()
-        {
-            self.opened(order, Open::Sftp(sftp));
-            return None;
-        }
-        Some(Opening::Order(order))
-    }
-
-    fn opened(&mut self, order: Order, opened: Open) {
-        let Order { request, reply } = order;
-        match opened {
-            Open::Channel(channel) => {
-                let command = match request {
-                    Request::Exec(command) => Some(command),
-                    _ => None,
-                };
-                let slot = ExecSlot::new(channel, command, reply, &self.wake, &self.host);
-                self.slots.push(Slot::Exec(Box::new(slot)));
-            }
-            Open::Sftp(sftp) => {
-                let (slot, files) = FilesSlot::new(sftp, &self.wake, &self.host);
-                self.slots.push(Slot::Files(Box::new(slot)));
-                // Nobody waits any more: the handle is dropped, and the slot ends.
-                let _ = reply.send(Ok(Opened::Files(files)));
-            }
-        }
-    }
-
-    /// A server that allows fewer sessions than we thought is believed.
-    fn refused(&mut self, error: &ssh2::Error) -> Result<(), Fatal> {
-        if !is_of_a_channel(error) {
-            return Err(fatal(error));
-        }
-        let Some(Opening::Order(order)) = self.opening.take() else { return Ok(()) };
-        let sessions = self.slots.iter().filter(|slot| slot.is_session()).count() + self.idle.len();
-        if !matches!(order.request, Request::Tunnel(..)) && (1..self.most).contains(&sessions) {
-            self.most = sessions;
-            self.waiting.push_front(order);
-            return Ok(());
-        }
-        let what = match &order.request {
-            Request::Exec(_) => String::from("a channel"),
-            Request::Files => String::from("the file service"),
-            Request::Tunnel(host, port) => format!("a way to {host}:{port}"),
-        };
-        let problem = text_of(error);
-        // Nobody may wait for it any more.
-        let _ =
-            order.reply.send(Err(ReachError::Refused { host: self.host.clone(), what, problem }));
-        Ok(())
     }
 
     /// A file service that nobody uses, when it is in the way or old.
@@ -404,11 +290,6 @@ impl Owner {
         // With the wire cut, the rest of the session's words go nowhere at once.
         self.session.set_blocking(true);
     }
-}
-
-enum Open {
-    Channel(ssh2::Channel),
-    Sftp(Sftp),
 }
 
 impl Slot {

@@ -201,6 +201,22 @@ mod tests {
     }
 
     #[test]
+    fn r58_tokens_from_before_there_were_sets_keep_every_tool() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let connection = first_version(&path);
+        connection.execute_batch(&format!("{TOKENS} PRAGMA user_version = 2;")).unwrap();
+        let sql = "INSERT INTO token VALUES ('ci', x'00', '[\"default\"]', '[\"read\"]', 5)";
+        connection.execute(sql, []).unwrap();
+        bring_up(&connection, &path).unwrap();
+        let tools = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        let tools = connection.query_row("SELECT tools FROM token", [], tools).unwrap();
+        let tools: crate::model::ToolSets = serde_json::from_str(&tools).unwrap();
+        assert_eq!(tools, crate::model::ToolSets::ALL);
+        assert!(backup_path(&path, 2).exists());
+    }
+
+    #[test]
     fn a_new_database_needs_no_copy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal.db");

@@ -18,6 +18,7 @@ mod daemon;
 mod gate;
 mod http;
 mod mcp;
+mod member;
 mod reach;
 mod release;
 mod store;

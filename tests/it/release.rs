@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use crate::support::{Daemon, Home, run};
 
 /// Crates with a flaw below this version, which Cargo.toml alone might let back in.
-const FLOORS: [(&str, [u64; 3]); 2] = [("rmcp", [1, 4, 0]), ("tracing-subscriber", [0, 3, 20])];
+/// libssh2-sys 0.3.4 is the first with libssh2's corrections of July 2026.
+const FLOORS: [(&str, [u64; 3]); 3] =
+    [("rmcp", [1, 4, 0]), ("tracing-subscriber", [0, 3, 20]), ("libssh2-sys", [0, 3, 4])];
 
 /// The WAL of earlier ones could be reset under a writer.
 const SQLITE_FLOOR: [u64; 3] = [3, 51, 3];

@@ -30,7 +30,7 @@ pub use home::Home;
 pub use http::{Answer, Conn, Request};
 pub use netns::in_own_network;
 pub use pipe::Pipe;
-pub use process::{Output, cpu_ticks, is_alive, living_in, rss_kib, run, signal};
+pub use process::{Output, cpu_ticks, descendants, is_alive, living_in, rss_kib, run, signal};
 pub use program::Program;
 pub use random::Random;
 pub use root::{SmallDisk, as_root, path_text, run_as_root, unmount};

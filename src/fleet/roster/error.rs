@@ -10,7 +10,7 @@ pub enum RosterError {
     NameTaken(MemberName),
     #[error("'{other}' is the same folder of the same machine; choose another folder")]
     PlaceTaken { other: MemberName },
-    #[error("'{member}' has {tasks} tasks that have not ended; {advice}")]
+    #[error("'{member}' has open tasks ({tasks}); {advice}")]
     Busy { member: MemberName, tasks: u64, advice: &'static str },
     #[error("'local' is the machine that fleetd runs on; it cannot be {0}")]
     BuiltIn(&'static str),

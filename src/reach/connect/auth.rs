@@ -1,6 +1,6 @@
 //! Proving who we are, one identity after the other.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use ssh2::{Agent, PublicKey, Session};
@@ -185,7 +185,7 @@ impl Attempt<'_> {
     }
 }
 
-fn open_agent(session: &Session, socket: &PathBuf) -> Result<(Agent, Vec<PublicKey>), String> {
+fn open_agent(session: &Session, socket: &Path) -> Result<(Agent, Vec<PublicKey>), String> {
     let failed = |error: ssh2::Error| format!("{}: {}", socket.display(), super::text_of(&error));
     let mut agent = session.agent().map_err(failed)?;
     agent.set_identity_path(socket).map_err(failed)?;

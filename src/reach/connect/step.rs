@@ -55,7 +55,6 @@ pub async fn step<T: Send + 'static>(
     mut f: impl FnMut(&mut Session) -> Result<T, ssh2::Error> + Send + 'static,
 ) -> Result<T, Step> {
     loop {
-        wire.read_anew();
         let mut shared = session.clone();
         let called = compute(move || {
             let result = f(&mut shared);

@@ -41,24 +41,25 @@ impl Wire {
         let _ = shutdown(self.as_fd().as_raw_fd(), Shutdown::Both);
     }
 
-    /// Forgets that it was readable. To be called before it is read until it
-    /// would block: what arrives later is noticed then.
-    pub fn read_anew(&self) {
-        let _ = self.attempt(Interest::READABLE, || Err(ErrorKind::WouldBlock.into()));
-    }
-
-    /// Waits until it is readable, and writable if that is wanted as well:
-    /// whichever comes first.
+    /// Waits until it is readable or writable, as far as that is wanted.
+    ///
+    /// The library may leave bytes unread when it says that it would block (half
+    /// a packet has come), and readiness is told once per change: so the system
+    /// is asked before the old news is forgotten.
     pub async fn ready(&self, read: bool, write: bool) {
+        let wanted = [
+            (read, Interest::READABLE, PollFlags::POLLIN),
+            (write, Interest::WRITABLE, PollFlags::POLLOUT),
+        ];
+        for (_, interest, flags) in wanted.into_iter().filter(|(wanted, ..)| *wanted) {
+            // Forgotten only if the answer is no.
+            let _ = self.attempt(interest, || self.is(flags));
+        }
         let interest = match (read, write) {
             (true, true) => Interest::READABLE | Interest::WRITABLE,
             (false, true) => Interest::WRITABLE,
             _ => Interest::READABLE,
         };
-        if write {
-            // Being writable is an edge, and may be an old one: ask the system.
-            let _ = self.attempt(Interest::WRITABLE, || self.is_writable());
-        }
         let waited = match self {
             Self::Tcp(stream) => stream.ready(interest).await,
             Self::Pair(stream) => stream.ready(interest).await,
@@ -67,8 +68,8 @@ impl Wire {
         drop(waited);
     }
 
-    fn is_writable(&self) -> io::Result<()> {
-        let mut asked = [PollFd::new(self.as_fd(), PollFlags::POLLOUT)];
+    fn is(&self, flags: PollFlags) -> io::Result<()> {
+        let mut asked = [PollFd::new(self.as_fd(), flags)];
         match poll(&mut asked, PollTimeout::ZERO) {
             Ok(0) => Err(ErrorKind::WouldBlock.into()),
             _ => Ok(()),

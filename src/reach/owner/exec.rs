@@ -81,6 +81,7 @@ impl ExecSlot {
             end: ended,
             wake: wake.clone(),
             host: host.to_owned(),
+            share: None,
         };
         let mut slot = Self {
             channel,
@@ -212,6 +213,11 @@ impl ExecSlot {
     /// Reads both streams: with one of them unread, the command would stop at a
     /// full window.
     fn read(&mut self, cx: &mut Cx<'_>) -> Result<Look, Fatal> {
+        if self.is_dropped() && !self.wedged && !is_outbound(cx) {
+            self.refuse_input();
+            self.stage = Stage::Closing;
+            return Ok(Look::Moved);
+        }
         let mut moved = false;
         self.held = false;
         for stream in [0, 1] {
@@ -250,11 +256,6 @@ impl ExecSlot {
         if self.channel.eof() {
             self.output = None;
             self.stage = Stage::Ending;
-            return Ok(Look::Moved);
-        }
-        if self.is_dropped() && !self.wedged && !is_outbound(cx) {
-            self.refuse_input();
-            self.stage = Stage::Closing;
             return Ok(Look::Moved);
         }
         Ok(Look::Waits)

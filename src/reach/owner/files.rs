@@ -60,7 +60,8 @@ pub struct FilesSlot {
 impl FilesSlot {
     pub fn new(sftp: Sftp, wake: &Wake, host: &str) -> (Self, Files) {
         let (sender, orders) = mpsc::channel(ORDERS);
-        let files = Files { orders: sender, wake: wake.clone(), host: host.to_owned() };
+        let files =
+            Files { orders: sender, wake: wake.clone(), host: host.to_owned(), share: None };
         (Self { job: None, sftp, orders }, files)
     }
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::TaskView;
+use super::task::all_as_listed;
 use crate::model::{Member, MemberAuth, MemberOs, ModelTiers, Remote, Unattended};
 
 /// Where a member is.
@@ -273,6 +274,7 @@ pub struct MemberDetailResult {
     pub running: u64,
     pub queued: u64,
     /// Its running and waiting tasks, newest first, at most 100.
+    #[schemars(schema_with = "all_as_listed")]
     pub tasks: Vec<TaskView>,
 }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::task::all_as_listed;
 use super::{MemberType, TaskView};
 
 /// Arguments of tools that take none.
@@ -58,7 +59,8 @@ pub struct MemberStatus {
     /// Tasks that run there, and that wait, as far as the caller may see them.
     pub running: u64,
     pub queued: u64,
-    /// Its running and waiting tasks, newest first, at most 100.
+    /// Its running and waiting tasks as list_tasks shows them, newest first, at most 100.
+    #[schemars(schema_with = "all_as_listed")]
     pub tasks: Vec<TaskView>,
     /// Load and memory, if known, for who sees everything.
     pub load_1m: Option<f64>,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{TransferView, default_limit};
@@ -87,7 +87,7 @@ pub struct ExecuteCommandResult {
     pub stderr: Option<String>,
     /// Bytes of stdout and stderr that are not shown here; read them with monitor_task.
     pub omitted_bytes: u64,
-    /// false: some bytes were not UTF-8 and are shown as U+FFFD; GET /tasks/{id}/output has them.
+    /// false: bytes that were not UTF-8 are shown as U+FFFD; GET /tasks/{id}/output has them.
     #[serde(default = "default_exact")]
     pub exact: bool,
     /// Why fleetd ended it, or why the outcome is unknown.
@@ -213,7 +213,7 @@ pub struct MonitoredTask {
 /// A part of a stream as text.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct OutputText {
-    /// The run whose bytes these are. Another run than before: offsets begin at 0 again.
+    /// The run whose bytes these are; in another one offsets begin at 0 again.
     #[serde(default)]
     pub run_id: String,
     /// Foreign text.
@@ -222,9 +222,9 @@ pub struct OutputText {
     pub offset: u64,
     /// Ask from here for what follows.
     pub next_offset: u64,
-    /// false: some bytes were not UTF-8 and are shown as U+FFFD; GET /tasks/{id}/output has them.
+    /// false: bytes that were not UTF-8 are shown as U+FFFD.
     pub exact: bool,
-    /// Bytes that the cap on kept output dropped after the last one held; nobody has them.
+    /// Bytes that the cap on kept output dropped.
     #[serde(default)]
     pub cut_bytes: u64,
 }
@@ -266,8 +266,20 @@ pub struct StopTask {
 /// Result of `stop_task`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct StopTaskResult {
-    /// The task after the stop, or as it had ended before.
+    /// The task after the stop, or as it had ended before, as list_tasks shows it.
+    #[schemars(schema_with = "as_listed")]
     pub task: TaskView,
+}
+
+/// The schema of a task where another tool has spelt it out: it is long, and a
+/// client that lists the tools has it already.
+pub(super) fn as_listed(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object" })
+}
+
+/// The same for several.
+pub(super) fn all_as_listed(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "object" } })
 }
 
 fn default_timeout() -> u64 {

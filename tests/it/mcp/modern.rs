@@ -52,7 +52,8 @@ async fn the_list_of_tools_is_the_same_every_time_and_in_every_era() {
             "wait_for_events",
             "publish_event",
             "fleet_status",
-            "version"
+            "version",
+            "list_members"
         ]
     );
 }
@@ -68,6 +69,7 @@ async fn every_result_fits_its_output_schema() {
         ("wait_for_events", json!({"since": "0"})),
         ("wait_for_events", json!({"timeout_s": 0})),
         ("list_tasks", json!({})),
+        ("list_members", json!({})),
         ("fleet_status", json!({})),
         ("version", json!({})),
     ] {

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::rig::{Answer, MODERN, Reader, Rig, initialize, read, request};
-use crate::support::{Daemon, Home, Pipe, Request, reply, rpc};
+use crate::support::{Daemon, Home, PATIENCE, Pipe, Request, reply, rpc, run};
 
 const EVENT: [&str; 3] = ["list_events", "wait_for_events", "publish_event"];
 const TASK: [&str; 4] = ["execute_command", "monitor_task", "list_tasks", "stop_task"];
@@ -161,6 +161,10 @@ fn programs_that_serve_stdio_are_told_their_sets() {
         assert_eq!(names(&pipe.request("tools/list", json!({}))), EVENT);
         pipe.finish(Duration::from_secs(3));
     }
+    let mut over_http = home.fleetd();
+    over_http.args(["--tools", "event"]);
+    let refused = run(over_http, b"", PATIENCE);
+    assert!(refused.code() == 2 && refused.stderr.contains("/mcp/x/SET"), "{refused:?}");
     let configured = |args: &[&str]| {
         let all = [&["mcp-config", "--client", "claude", "--tools", "task,event"], args].concat();
         let text = daemon.fleetctl(&all).ok().stdout;

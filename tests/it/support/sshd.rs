@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::process::{descendants, has_ended, run, signal, wait_for};
+use super::root::as_root;
 use super::wait::{eventually, poll};
 
 /// Where Debian, other Linux systems and macOS keep it; it insists on being
@@ -24,6 +25,8 @@ pub struct Sshd {
     port: u16,
     /// Lines of the configuration, `\n` after each.
     extra: String,
+    /// In a container of its own, whose start is the machine's boot.
+    contained: bool,
     running: Option<Child>,
 }
 
@@ -33,14 +36,24 @@ impl Sshd {
         Self::with("")
     }
 
+    /// In a process namespace of its own, as in a container: every restart is a
+    /// boot, with another first process.
+    pub fn contained() -> Self {
+        Self::made("", true)
+    }
+
     /// With more lines of configuration; sshd takes the first value it reads,
     /// and these come first.
     pub fn with(extra: &str) -> Self {
+        Self::made(extra, false)
+    }
+
+    fn made(extra: &str, contained: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("fdsshd").tempdir().expect("a folder");
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = free.local_addr().expect("it has an address").port();
         drop(free);
-        let mut sshd = Self { dir, port, extra: format!("{extra}\n"), running: None };
+        let mut sshd = Self { dir, port, extra: format!("{extra}\n"), contained, running: None };
         fs::create_dir(sshd.home()).expect("a home");
         sshd.new_key("host_ed25519", "ed25519", "");
         let client = sshd.new_key("client", "ed25519", "");
@@ -61,7 +74,13 @@ impl Sshd {
         fs::write(&config, self.config()).expect("the configuration is written");
         let log = File::options().create(true).append(true).open(self.path("log"));
         let before = self.log().len();
-        let mut command = Command::new(PROGRAM);
+        let mut command = if self.contained {
+            let mut command = as_root("unshare");
+            command.args(["--pid", "--fork", "--mount-proc", "--kill-child", PROGRAM]);
+            command
+        } else {
+            Command::new(PROGRAM)
+        };
         command.arg("-D").arg("-e").arg("-f").arg(&config).env_clear();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log.expect("a log"));
         let child = command.spawn().expect("sshd starts; tests/setup installs openssh-server");
@@ -100,7 +119,7 @@ impl Sshd {
              AuthorizedKeysFile {dir}/authorized_keys {dir}/home/.ssh/authorized_keys\nSetEnv HOME={dir}/home\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nUsePAM no\nStrictModes no\nPrintMotd no\n\
-             LogLevel DEBUG1\nSubsystem sftp internal-sftp\n",
+             LogLevel VERBOSE\nSubsystem sftp internal-sftp\n",
             port = self.port,
             dir = self.dir.path().display(),
         );
@@ -154,12 +173,6 @@ impl Sshd {
         text += &public(key);
         fs::write(&path, text).expect("authorized_keys is written");
         fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("mode");
-    }
-
-    /// Lets in nobody but the owners of these private keys.
-    pub fn authorize_only(&self, keys: &[PathBuf]) {
-        fs::remove_file(self.path("authorized_keys")).expect("it was there");
-        keys.iter().for_each(|key| self.authorize(key));
     }
 
     /// `algorithm base64` of a host key such as `host_ed25519`.

@@ -243,12 +243,11 @@ impl Upload {
         false
     }
 
-    fn fail(self: Box<Self>, error: ReachError) -> (Option<Job>, Look) {
-        let upload = *self;
+    fn fail(self, error: ReachError) -> (Option<Job>, Look) {
         // Its writer sees the channel closed, and asks here why.
-        drop(upload.incoming);
-        let _ = upload.done.send(Err(error));
-        (Some(Job::Close(upload.file)), Look::Moved)
+        drop(self.incoming);
+        let _ = self.done.send(Err(error));
+        (Some(Job::Close(self.file)), Look::Moved)
     }
 }
 
