@@ -201,14 +201,14 @@ impl Transfers {
     /// Carries a transfer to its end and tells it.
     async fn drive(self, row: Transfer, live: Arc<Live>, doing: Doing) {
         let bus = &self.0.bus;
-        let carried = doing.carry(&live.progress, self.place(doing.handle.member().id));
+        let place = self.place(doing.handle.member().id);
+        let carried = doing.carry(&live.progress, place, &live.stop);
         let outcome = tokio::select! {
             biased;
             () = self.0.closing.cancelled() => {
                 live.progress.stop();
                 return;
             }
-            () = live.stop.cancelled() => Err(TransferError::Stopped),
             outcome = carried => outcome,
             () = live.progress.tell(bus, &row) => Err(TransferError::Stopped),
         };

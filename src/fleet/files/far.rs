@@ -62,6 +62,11 @@ impl Far {
         }
     }
 
+    /// The link, if it is up now.
+    pub fn now(&self) -> Option<Link> {
+        self.handle.link().filter(|link| link.state().borrow().is_up())
+    }
+
     pub fn work_folder(&self) -> String {
         self.handle.member().work_folder.clone()
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::error::TransferError;
 use super::folder::Folder;
@@ -115,6 +116,17 @@ impl Cuts {
         progress.waiting(Some(&error.to_string()));
         tokio::time::sleep(PAUSE * self.cuts).await;
         Ok(())
+    }
+}
+
+/// The work, or [`TransferError::Stopped`] as soon as that is wished.
+pub async fn unless<T>(
+    stop: &CancellationToken,
+    work: impl Future<Output = Result<T, TransferError>>,
+) -> Result<T, TransferError> {
+    tokio::select! {
+        outcome = work => outcome,
+        () = stop.cancelled() => Err(TransferError::Stopped),
     }
 }
 

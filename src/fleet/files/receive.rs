@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::error::{TransferError, shown};
 use super::far::{self, Far, sh};
 use super::folder::{Folder, Sink};
 use super::plan::{Limits, OWN, Plan, PlannedFile};
 use super::progress::Progress;
-use super::pump::{Cuts, Pump, WORTH_RESUMING, joined, within};
+use super::pump::{Cuts, Pump, WORTH_RESUMING, joined, unless, within};
 use super::script;
 use crate::reach::{Download, EntryKind, Files, Link};
 
@@ -58,15 +59,18 @@ impl Receive {
     }
 
     /// Carries it out, across cuts; what was passed over.
-    pub async fn run(mut self) -> Result<(Vec<String>, u64), TransferError> {
+    pub async fn run(
+        mut self,
+        stop: &CancellationToken,
+    ) -> Result<(Vec<String>, u64), TransferError> {
         let mut cuts = Cuts::default();
         let mut again = false;
         loop {
-            match self.attempt(again).await {
+            match unless(stop, self.attempt(again)).await {
                 Ok(skipped) => return Ok(skipped),
                 Err(error) => {
                     let resumable = error.may_resume();
-                    let given_up = cuts.after(error, &self.progress).await;
+                    let given_up = unless(stop, cuts.after(error, &self.progress)).await;
                     if given_up.is_err() && !resumable {
                         self.clear();
                     }
@@ -84,41 +88,14 @@ impl Receive {
         let link = self.far.up(again).await?;
         self.progress.waiting(None);
         let files = link.files().await?;
-        let mut going = match self.going.take() {
+        let going = match &mut self.going {
             Some(going) => going,
-            None => self.begin(&files).await?,
+            none => none.insert(begin(&self.far, &self.wanted, &self.progress, &files).await?),
         };
-        let outcome = going.carry(&link, &files).await;
+        going.carry(&link, &files).await?;
         let plan = Arc::clone(&going.pump.plan);
-        self.going = Some(going);
-        outcome?;
         self.clear();
         Ok((plan.skipped.clone(), plan.skipped_count))
-    }
-
-    async fn begin(&self, files: &Files) -> Result<Going, TransferError> {
-        let folder = self.far.work_folder();
-        let root = within(files.real_path(&folder)).await?;
-        let mut plan = Plan::new(self.wanted.limits, cfg!(target_os = "macos"), "")?;
-        far::plan(files, &root, &folder, &self.wanted.paths, &mut plan).await?;
-        let stage_name = format!("{OWN}{}", plan.key(&root));
-        let (path, umask) = (self.wanted.dest.clone(), self.wanted.umask);
-        let mode = 0o777 & !umask;
-        let (dirs, name) = (plan.dirs.clone(), stage_name.clone());
-        let made = tokio::task::spawn_blocking(move || {
-            let shown = path.display().to_string();
-            let dest = Folder::make(&path, mode)
-                .map_err(|error| TransferError::io("making the folder", &shown, &error))?;
-            for dir in dirs.iter().filter(|dir| !dir.is_empty()) {
-                dest.make_dir(dir, mode)?;
-            }
-            dest.make_dir(&name, 0o700)?;
-            let stage = dest.enter(&name)?;
-            Ok((dest, stage))
-        });
-        let (dest, stage) = joined(made).await?;
-        let pump = Pump::new(plan, Vec::new(), &self.progress);
-        Ok(Going { pump, root, dest, stage, stage_name, umask })
     }
 
     /// Removes what has not come to its place.
@@ -127,6 +104,37 @@ impl Receive {
             going.dest.clear(&going.stage_name);
         }
     }
+}
+
+/// Finds out what there is, and makes the folders for it.
+async fn begin(
+    far: &Far,
+    wanted: &Wanted,
+    progress: &Arc<Progress>,
+    files: &Files,
+) -> Result<Going, TransferError> {
+    let folder = far.work_folder();
+    let root = within(files.real_path(&folder)).await?;
+    let mut plan = Plan::new(wanted.limits, cfg!(target_os = "macos"), "")?;
+    super::far::plan(files, &root, &folder, &wanted.paths, &mut plan).await?;
+    let stage_name = format!("{OWN}{}", plan.key(&root));
+    let (path, umask) = (wanted.dest.clone(), wanted.umask);
+    let mode = 0o777 & !umask;
+    let (dirs, name) = (plan.dirs.clone(), stage_name.clone());
+    let made = tokio::task::spawn_blocking(move || {
+        let shown = path.display().to_string();
+        let dest = Folder::make(&path, mode)
+            .map_err(|error| TransferError::io("making the folder", &shown, &error))?;
+        for dir in dirs.iter().filter(|dir| !dir.is_empty()) {
+            dest.make_dir(dir, mode)?;
+        }
+        dest.make_dir(&name, 0o700)?;
+        let stage = dest.enter(&name)?;
+        Ok((dest, stage))
+    });
+    let (dest, stage) = joined(made).await?;
+    let pump = Pump::new(plan, Vec::new(), progress);
+    Ok(Going { pump, root, dest, stage, stage_name, umask })
 }
 
 impl Going {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::error::{TransferError, shown};
 use super::far::{self, Far, sh};
 use super::folder;
-use super::pump::{Cuts, Pump, WORTH_RESUMING, joined, within};
+use super::pump::{Cuts, Pump, WORTH_RESUMING, joined, unless, within};
 use super::script;
 use crate::reach::{EntryKind, Files, Link};
 
@@ -32,15 +33,15 @@ impl Send {
     }
 
     /// Carries the plan out, across cuts.
-    pub async fn run(mut self) -> Result<(), TransferError> {
+    pub async fn run(mut self, stop: &CancellationToken) -> Result<(), TransferError> {
         let mut cuts = Cuts::default();
         let mut again = false;
         loop {
-            match self.attempt(again).await {
+            match unless(stop, self.attempt(again)).await {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     let resumable = error.may_resume();
-                    let given_up = cuts.after(error, &self.pump.progress).await;
+                    let given_up = unless(stop, cuts.after(error, &self.pump.progress)).await;
                     if given_up.is_err() && !resumable {
                         self.clear().await;
                     }
@@ -180,8 +181,8 @@ impl Send {
     }
 
     /// Removes the stage, if the member can be asked now.
-    pub async fn clear(&self) {
-        let Ok(link) = self.far.up(false).await else { return };
+    async fn clear(&self) {
+        let Some(link) = self.far.now() else { return };
         if !self.stage.is_empty()
             && let Err(error) = sh(&link, script::clear(&self.stage), 0).await
         {

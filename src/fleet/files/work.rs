@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use super::error::TransferError;
 use super::far::Far;
 use super::plan::Limits;
 use super::progress::Progress;
-use super::pump::{Pump, joined};
+use super::pump::{Pump, joined, unless};
 use super::{ReceiveSpec, SendSpec, here, receive, send};
 use crate::fleet::MemberHandle;
 use crate::model::{MemberOs, MemberPlace};
@@ -39,16 +40,17 @@ impl Doing {
         &self,
         progress: &Arc<Progress>,
         place: Arc<Semaphore>,
+        stop: &CancellationToken,
     ) -> Result<Skipped, TransferError> {
         if place.available_permits() == 0 {
             progress.waiting(Some("other transfers with this member"));
         }
         // It is never closed.
-        let _place = place.acquire().await;
+        let _place = unless(stop, async { Ok(place.acquire().await) }).await?;
         progress.waiting(None);
         let remote = matches!(self.handle.member().place, MemberPlace::Remote(_));
         match &self.work {
-            Work::Send(spec) => self.send(spec, remote, progress).await,
+            Work::Send(spec) => self.send(spec, remote, progress, stop).await,
             Work::Receive(spec) if remote => {
                 let wanted = receive::Wanted {
                     paths: spec.paths.clone(),
@@ -57,9 +59,9 @@ impl Doing {
                     umask: self.umask,
                 };
                 let far = Far::new(Arc::clone(&self.handle));
-                receive::Receive::new(far, wanted, progress).run().await
+                receive::Receive::new(far, wanted, progress).run(stop).await
             }
-            Work::Receive(spec) => self.receive_here(spec, progress).await,
+            Work::Receive(spec) => self.receive_here(spec, progress, stop).await,
         }
     }
 
@@ -68,6 +70,7 @@ impl Doing {
         spec: &SendSpec,
         remote: bool,
         progress: &Arc<Progress>,
+        stop: &CancellationToken,
     ) -> Result<Skipped, TransferError> {
         let member = self.handle.member();
         let macos = member.facts.os == Some(MemberOs::Macos);
@@ -81,14 +84,14 @@ impl Doing {
         };
         if !remote {
             let dest = PathBuf::from(&member.work_folder);
-            return self.copy_here(wanted, dest, progress).await;
+            return self.copy_here(wanted, dest, progress, stop).await;
         }
         let planning = tokio::task::spawn_blocking(move || here::plan(&wanted));
-        let (plan, sources) = joined(planning).await?;
+        let (plan, sources) = unless(stop, joined(planning)).await?;
         let skipped = (plan.skipped.clone(), plan.skipped_count);
         let pump = Pump::new(plan, sources.folders.clone(), progress);
         let far = Far::new(Arc::clone(&self.handle));
-        send::Send::new(far, pump).run().await?;
+        send::Send::new(far, pump).run(stop).await?;
         Ok(skipped)
     }
 
@@ -96,6 +99,7 @@ impl Doing {
         &self,
         spec: &ReceiveSpec,
         progress: &Arc<Progress>,
+        stop: &CancellationToken,
     ) -> Result<Skipped, TransferError> {
         let root = PathBuf::from(&self.handle.member().work_folder);
         let within = root
@@ -109,7 +113,7 @@ impl Doing {
             folds: cfg!(target_os = "macos"),
             substitutions: BTreeMap::new(),
         };
-        self.copy_here(wanted, self.home.join(&spec.dest), progress).await
+        self.copy_here(wanted, self.home.join(&spec.dest), progress, stop).await
     }
 
     async fn copy_here(
@@ -117,14 +121,24 @@ impl Doing {
         wanted: here::Wanted,
         dest: PathBuf,
         progress: &Arc<Progress>,
+        stop: &CancellationToken,
     ) -> Result<Skipped, TransferError> {
         let (progress, umask) = (Arc::clone(progress), self.umask);
-        joined(tokio::task::spawn_blocking(move || {
+        let teller = Arc::clone(&progress);
+        let copying = joined(tokio::task::spawn_blocking(move || {
             let (plan, sources) = here::plan(&wanted)?;
             progress.plan(plan.total);
             here::copy(&plan, &sources, &dest, umask, &progress)?;
             Ok((plan.skipped, plan.skipped_count))
-        }))
-        .await
+        }));
+        tokio::pin!(copying);
+        tokio::select! {
+            outcome = &mut copying => outcome,
+            // The thread sees it after its next piece, and clears up.
+            () = stop.cancelled() => {
+                teller.stop();
+                copying.await
+            }
+        }
     }
 }
