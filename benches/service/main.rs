@@ -3,10 +3,11 @@
 //! `cargo bench --bench service [-- NAME…]` prints medians of five rounds; a
 //! round measures floor and product one after the other, so that a noisy
 //! neighbour hits both. Names: ready, memory, publish, fanout, paced, idle,
-//! replay, execute, tools, sessions. Nothing here asserts: a benchmark informs, a person judges.
+//! replay, execute, tools, sessions, files. Nothing here asserts: a benchmark informs, a person judges.
 
 mod bare;
 mod daemon;
+mod files;
 mod floor;
 mod load;
 mod mcp;
@@ -18,7 +19,7 @@ use anyhow::{Result, bail};
 /// What can be measured, in the order it is printed.
 const ALL: &[&str] = &[
     "ready", "memory", "publish", "fanout", "paced", "idle", "replay", "execute", "tools",
-    "sessions",
+    "sessions", "files",
 ];
 
 fn main() -> Result<()> {
@@ -53,7 +54,8 @@ fn main() -> Result<()> {
                 "replay" => measure::replay().await,
                 "execute" => measure::execute().await,
                 "tools" => mcp::tools().await,
-                _ => mcp::sessions().await,
+                "sessions" => mcp::sessions().await,
+                _ => files::files().await,
             }
         })?;
     }

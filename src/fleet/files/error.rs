@@ -37,10 +37,16 @@ pub enum TransferError {
     #[error("the member's `sh`: {0}")]
     Shell(String),
     #[error(transparent)]
-    Reach(#[from] ReachError),
+    Reach(Box<ReachError>),
     /// What a row says of a transfer that has ended.
     #[error("{problem}")]
     Told { reason: String, problem: String },
+}
+
+impl From<ReachError> for TransferError {
+    fn from(error: ReachError) -> Self {
+        Self::Reach(Box::new(error))
+    }
 }
 
 /// What is shown of a foreign name.
@@ -72,8 +78,8 @@ impl TransferError {
             Self::Unreachable(_) => "unreachable",
             Self::Stopped => "stopped",
             Self::Interrupted => "interrupted",
-            Self::Reach(ReachError::File { kind: FileProblem::NotFound, .. }) => "not_found",
-            Self::Reach(_) if self.is_cut() => "unreachable",
+            Self::Reach(error) if is_missing(error) => "not_found",
+            Self::Reach(error) if is_cut(error) => "unreachable",
             Self::Told { reason, .. } => reason,
             Self::Io { .. }
             | Self::Shell(_)
@@ -85,17 +91,7 @@ impl TransferError {
 
     /// The connection is at fault: it may go on when there is one again.
     pub fn is_cut(&self) -> bool {
-        matches!(
-            self,
-            Self::Reach(
-                ReachError::Lost { .. }
-                    | ReachError::Offline { .. }
-                    | ReachError::Deadline { .. }
-                    | ReachError::Refused { .. }
-                    | ReachError::Unreachable { .. }
-                    | ReachError::TimedOut { .. }
-            )
-        )
+        matches!(self, Self::Reach(error) if is_cut(error))
     }
 
     /// What has arrived is of use to the same call later.
@@ -119,4 +115,20 @@ impl TransferError {
             },
         }
     }
+}
+
+fn is_missing(error: &ReachError) -> bool {
+    matches!(error, ReachError::File { kind: FileProblem::NotFound, .. })
+}
+
+fn is_cut(error: &ReachError) -> bool {
+    matches!(
+        error,
+        ReachError::Lost { .. }
+            | ReachError::Offline { .. }
+            | ReachError::Deadline { .. }
+            | ReachError::Refused { .. }
+            | ReachError::Unreachable { .. }
+            | ReachError::TimedOut { .. }
+    )
 }

@@ -108,15 +108,15 @@ impl Receive {
 
 /// Finds out what there is, and makes the folders for it.
 async fn begin(
-    far: &Far,
+    member: &Far,
     wanted: &Wanted,
     progress: &Arc<Progress>,
     files: &Files,
 ) -> Result<Going, TransferError> {
-    let folder = far.work_folder();
+    let folder = member.work_folder();
     let root = within(files.real_path(&folder)).await?;
     let mut plan = Plan::new(wanted.limits, cfg!(target_os = "macos"), "")?;
-    super::far::plan(files, &root, &folder, &wanted.paths, &mut plan).await?;
+    far::plan(files, &root, &folder, &wanted.paths, &mut plan).await?;
     let stage_name = format!("{OWN}{}", plan.key(&root));
     let (path, umask) = (wanted.dest.clone(), wanted.umask);
     let mode = 0o777 & !umask;

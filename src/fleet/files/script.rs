@@ -24,7 +24,9 @@ root=/; enter() {
   want="${root%/}${1:+/$1}"; want="${want:-/}"
   cd -P -- "$want" 2>/dev/null && [ "$PWD" = "$want" ]
 }
-if command -v sha256sum >/dev/null 2>&1; then sums() { sha256sum "$@"; }
+if [ -n "$fast" ] && openssl dgst -sha256 -r /dev/null >/dev/null 2>&1; then
+  sums() { openssl dgst -sha256 -r "$@"; }
+elif command -v sha256sum >/dev/null 2>&1; then sums() { sha256sum "$@"; }
 else sums() { shasum -a 256 "$@"; }; fi
 "#;
 
@@ -58,6 +60,15 @@ pub fn calls<'a>(files: impl Iterator<Item = (&'a PlannedFile, &'a str)>) -> Vec
     calls
 }
 
+/// From here on `openssl` is worth its start: it uses the processor's own
+/// instructions, and is four times as fast as the `sha256sum` of many systems.
+const FAST: u64 = 16 * 1024 * 1024;
+
+/// What every script begins with; `bytes` is what it will hash.
+fn head(bytes: u64) -> String {
+    format!("fast={}\n{HEAD}", if bytes >= FAST { "1" } else { "" })
+}
+
 /// One word of a shell, whatever is in it.
 pub fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
@@ -76,7 +87,7 @@ fn enter_root(root: &str) -> String {
 /// Finds the root, makes the stage of `key`, and removes old ones.
 pub fn prepare(root: &str, key: &str) -> String {
     format!(
-        r#"{HEAD}{root}mask=$(umask); umask 077
+        r#"{head}{root}mask=$(umask); umask 077
 stage="$HOME/.fleetd/incoming"
 mkdir -p -- "$stage" || die "error=cannot make $stage"
 place() {{ df -P -- "$1" | tail -n 1 | tr -s ' ' | cut -d ' ' -f 1,6; }}
@@ -87,6 +98,7 @@ else stage="${{root%/}}/{OWN}{key}"; fi
 [ ! -h "$stage" ] && mkdir -p -- "$stage" || die "error=cannot make $stage"
 say "root=$root"; say "stage=$stage"
 "#,
+        head = head(0),
         root = enter_root(root),
     )
 }
@@ -94,7 +106,7 @@ say "root=$root"; say "stage=$stage"
 /// Makes folders, and a folder of the stage for each; parents come first.
 pub fn make_dirs(root: &str, stage: &str, dirs: &[(usize, &str)]) -> String {
     let mut script = format!(
-        r#"{HEAD}{root}
+        r#"{head}{root}
 make() {{
   enter "$1" || die "outside=$1"
   [ -d "./$2" ] || mkdir -- "./$2" || die "error=cannot make the folder $2"
@@ -102,6 +114,7 @@ make() {{
 }}
 stage() {{ [ -d "$1" ] || (umask 077; mkdir -p -- "$1") || die "error=cannot make $1"; }}
 "#,
+        head = head(0),
         root = enter_root(root),
     );
     for (number, dir) in dirs {
@@ -117,9 +130,12 @@ stage() {{ [ -d "$1" ] || (umask 077; mkdir -p -- "$1") || die "error=cannot mak
 
 /// Compares the hashes of what lies in the stage and puts it in its place. All
 /// of a call, or none of it.
-pub fn place(root: &str, stage: &str, plan: &Plan, calls: &[Call<'_>]) -> String {
+///
+/// With the last of them the stage is removed.
+pub fn place(root: &str, stage: &str, plan: &Plan, calls: &[Call<'_>], last: bool) -> String {
+    let files = calls.iter().flat_map(|call| &call.files);
     let mut script = format!(
-        r#"{HEAD}{root}stage={stage}
+        r#"{head}{root}stage={stage}
 place() {{
   i=$1 dir=$2 want=$3; shift 3
   cd -P -- "$stage/$i" 2>/dev/null || die "error=the files are gone from $stage"
@@ -132,6 +148,7 @@ place() {{
   say placed=1
 }}
 "#,
+        head = head(files.map(|(file, _)| file.bytes).sum()),
         root = enter_root(root),
         stage = quoted(stage),
     );
@@ -141,6 +158,9 @@ place() {{
         let want: Vec<_> = call.files.iter().map(|(_, hash)| *hash).collect();
         let (dir, want) = (quoted(dir), quoted(&want.join("\n")));
         script.push_str(&format!("{sum}place {} {dir} {want}{names}\n", call.dir));
+    }
+    if last {
+        script.push_str("cd / && rm -rf -- \"$stage\"\n");
     }
     script.push_str("say done=1\n");
     script
@@ -153,7 +173,7 @@ fn summed<'a>(names: impl Iterator<Item = &'a str>) -> (&'static str, String) {
     let sum = if odd {
         "sum() { sums <\"./$1\" | cut -c 1-64; }\n"
     } else {
-        "sum() { for n do set -- \"$@\" \"./$n\"; shift; done; sums -- \"$@\" | cut -c 1-64; }\n"
+        "sum() { for n do set -- \"$@\" \"./$n\"; shift; done; sums \"$@\" | cut -c 1-64; }\n"
     };
     (sum, names.iter().map(|name| format!(" {}", quoted(name))).collect())
 }
@@ -161,7 +181,7 @@ fn summed<'a>(names: impl Iterator<Item = &'a str>) -> (&'static str, String) {
 /// The hashes of files below the root, one line each.
 pub fn hashes(root: &str, files: &[&PlannedFile]) -> String {
     let mut script = format!(
-        r#"{HEAD}{root}
+        r#"{head}{root}
 hash() {{
   enter "$1" || die "outside=$1"; shift
   for n do [ ! -h "./$n" ] && [ -f "./$n" ] || die "changed=$n"; done
@@ -169,6 +189,7 @@ hash() {{
   for sum in $got; do say "sum=$sum"; done
 }}
 "#,
+        head = head(files.iter().map(|file| file.bytes).sum()),
         root = enter_root(root),
     );
     let mut rest = files;
@@ -191,15 +212,15 @@ hash() {{
 
 /// The hash of the first `bytes` bytes of one file.
 pub fn prefix(path: &str, bytes: u64) -> String {
-    let path = quoted(path);
+    let (head, path) = (head(bytes), quoted(path));
     format!(
-        "{HEAD}sum=$(head -c {bytes} <{path} | sums | cut -c 1-64)\nsay \"sum=$sum\"\nsay done=1\n"
+        "{head}sum=$(head -c {bytes} <{path} | sums | cut -c 1-64)\nsay \"sum=$sum\"\nsay done=1\n"
     )
 }
 
 /// Removes a stage.
 pub fn clear(stage: &str) -> String {
-    format!("{HEAD}rm -rf -- {}\nsay done=1\n", quoted(stage))
+    format!("{}rm -rf -- {}\nsay done=1\n", head(0), quoted(stage))
 }
 
 /// What a script said.

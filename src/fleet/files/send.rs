@@ -69,7 +69,9 @@ impl Send {
             }
             self.place(&link).await?;
         }
-        self.clear().await;
+        if self.pump.plan.files.is_empty() {
+            self.clear().await;
+        }
         Ok(())
     }
 
@@ -160,11 +162,13 @@ impl Send {
         let batch = plan.files[self.pump.next..].iter().zip(hashes.iter().map(String::as_str));
         let bytes = batch.clone().map(|(file, _)| file.bytes).sum();
         let calls = script::calls(batch);
-        let script = script::place(&self.root, &self.stage, &plan, &calls);
+        let last = self.pump.next + hashes.len() == plan.files.len();
+        let script = script::place(&self.root, &self.stage, &plan, &calls, last);
         let said = match sh(link, script, bytes).await {
             Err(error) if error.is_cut() => {
                 // Some may have left the stage: each is looked for again.
                 self.pump.hashes.clear();
+                self.ready = false;
                 return Err(error);
             }
             said => said?,
