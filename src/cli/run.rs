@@ -322,6 +322,7 @@ mod tests {
             signal_possible: None,
             reason: None,
             stop_requested: false,
+            unreachable_since: None,
             stdout_bytes: 0,
             stderr_bytes: 0,
         }

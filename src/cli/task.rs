@@ -145,7 +145,7 @@ fn listing(tasks: &[TaskView], width: u16) -> String {
     let rows = tasks.iter().map(|task| {
         vec![
             task.task_id.clone(),
-            task.state.as_str().to_owned(),
+            standing(task).to_owned(),
             task.member.clone(),
             table::time(&task.created),
             task.duration_ms.map_or_else(|| "-".to_owned(), table::duration),
@@ -154,6 +154,11 @@ fn listing(tasks: &[TaskView], width: u16) -> String {
         ]
     });
     table::table(&["ID", "STATE", "MEMBER", "CREATED", "TOOK", "EXIT", "COMMAND"], rows, width)
+}
+
+/// Where it stands, in a word.
+fn standing(task: &TaskView) -> &'static str {
+    if task.unreachable_since.is_some() { "unreachable" } else { task.state.as_str() }
 }
 
 /// How it ended, in a word.
@@ -214,6 +219,9 @@ fn shown(task: &MonitoredTask, width: u16, strong: impl Fn(&str) -> String) -> S
     ];
     if let Some(reason) = &view.reason {
         pairs.insert(4, ("reason", reason.clone()));
+    }
+    if let Some(since) = &view.unreachable_since {
+        pairs.insert(3, ("unreachable", format!("since {}", table::time(since))));
     }
     let cut = task.stdout.cut_bytes + task.stderr.cut_bytes;
     if cut > 0 {

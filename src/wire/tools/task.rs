@@ -119,6 +119,9 @@ pub struct TaskView {
     pub signal_possible: Option<i32>,
     pub reason: Option<String>,
     pub stop_requested: bool,
+    /// Its member has not been reachable since then; it goes on there.
+    #[serde(default)]
+    pub unreachable_since: Option<String>,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
 }
@@ -143,6 +146,7 @@ impl From<&Task> for TaskView {
             signal_possible: exit.signal_possible,
             reason: task.reason.clone(),
             stop_requested: task.stop_requested,
+            unreachable_since: task.unreachable_since.map(|at| at.to_string()),
             stdout_bytes: task.stdout_bytes,
             stderr_bytes: task.stderr_bytes,
         }

@@ -1,6 +1,7 @@
 //! Tasks on members: real sshd, real daemon, the real scripts in between.
 
 mod cuts;
+mod deaths;
 mod ends;
 mod rig;
 mod work;
