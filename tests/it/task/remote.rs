@@ -3,5 +3,6 @@
 mod cuts;
 mod deaths;
 mod ends;
+mod hostile;
 mod rig;
 mod work;
