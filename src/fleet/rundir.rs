@@ -12,6 +12,7 @@
 //! | `stop` | daemon | end the command |
 //! | `promised` | daemon | in which boot its caller was given the id, the run not begun |
 //! | `unbegun` | daemon | the run never began, and its task goes on with another |
+//! | `stop.stalled` | daemon | that `stop` is the policy for stalled runs, nobody's wish |
 //! | `status` | supervisor | how it ended; appears whole, or not at all |
 
 use std::fs::{File, OpenOptions};
@@ -289,6 +290,7 @@ mod tests {
             umask: 0o022,
             retries: 0,
             restart: None,
+            stall: None,
         }
     }
 

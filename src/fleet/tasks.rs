@@ -290,6 +290,7 @@ fn new_task(
         unreachable_since: None,
         stdout_bytes: 0,
         stderr_bytes: 0,
+        stalled: None,
     }
 }
 

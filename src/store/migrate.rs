@@ -108,8 +108,14 @@ CREATE TABLE member (
 ) STRICT, WITHOUT ROWID;
 ";
 
+/// Version 6: what a stalled run had shown by the time it was told.
+const TASK_STALLED: &str = "
+ALTER TABLE task ADD COLUMN stalled TEXT; -- JSON; null while it shows life
+";
+
 /// What brings a database from one version to the next, from none on.
-const STEPS: [&str; SCHEMA_VERSION as usize] = [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS];
+const STEPS: [&str; SCHEMA_VERSION as usize] =
+    [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS, TASK_STALLED];
 
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.

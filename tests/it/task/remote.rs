@@ -5,4 +5,5 @@ mod deaths;
 mod ends;
 mod hostile;
 mod rig;
+mod stall;
 mod work;
