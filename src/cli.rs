@@ -21,6 +21,7 @@ mod mcp;
 mod member;
 mod output;
 mod place;
+mod prompt;
 mod publish;
 mod quote;
 mod run;
@@ -102,6 +103,7 @@ enum Command {
     Status(status::Status),
     Logs(logs::Logs),
     Run(run::Run),
+    Prompt(prompt::Prompt),
     Tasks(task::Tasks),
     Members(member::Members),
     Events(event::Events),
@@ -123,6 +125,7 @@ impl Command {
             Self::Status(command) => command.handle(cx).await,
             Self::Logs(command) => command.handle(cx).await,
             Self::Run(command) => command.handle(cx).await,
+            Self::Prompt(command) => command.handle(cx).await,
             Self::Tasks(command) => command.handle(cx).await,
             Self::Members(command) => command.handle(cx).await,
             Self::Events(command) => command.handle(cx).await,
@@ -215,6 +218,9 @@ mod tests {
             "run -- true",
             "run --on web-1 --detach --json --timeout 5 --max-total 9 -- sh -c true",
             "run ls -la",
+            "prompt hello",
+            "prompt --on web-1 --detach --json --resume x --model cheap --provider codex -",
+            "prompt --last --folder /repo --timeout 0 --project p --agent a hello",
             "tasks",
             "tasks --json --all",
             "tasks stop 1d0c1f5e-6d34-4c0e-8a4e-9a3c0d1c8f11",

@@ -7,6 +7,7 @@
 
 mod file;
 mod paths;
+mod providers;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 
 pub use file::{ConfigError, load, parse};
 pub use paths::{Paths, PathsError};
+pub use providers::{Format, Provider, Providers, Tiers, UnattendedFlags};
 
 /// All settings. Every field has a default.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -65,6 +67,8 @@ pub enum Durability {
 pub struct Tasks {
     /// Commands that run at the same time on one member; others wait.
     pub concurrency: usize,
+    /// Prompts that run at the same time on one member, each in a folder of its own.
+    pub prompts: usize,
     /// Commands that may wait on one member.
     pub max_queued: usize,
     /// Bytes of stdout, and of stderr, that are kept of one run.
@@ -153,6 +157,7 @@ impl Default for Tasks {
     fn default() -> Self {
         Self {
             concurrency: 16,
+            prompts: 1,
             max_queued: 1000,
             max_output_mib: 64,
             stop_grace_s: 5,

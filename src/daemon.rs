@@ -262,11 +262,12 @@ impl Daemon {
     /// Takes new settings and a new token; whatever is wrong leaves the old in place.
     fn reload(&mut self) {
         match reload::read(&self.source.path, self.source.named, &self.claim.paths) {
-            Ok((config, token)) => {
+            Ok((config, providers, token)) => {
                 reload::warn_of_restart(&self.config, &config);
                 self.http.replace_token(token);
                 self.http.reconfigure(&config.server);
                 self.fleet.reconfigure(config.tasks.clone());
+                self.fleet.set_providers(providers);
                 self.mcp.set_legacy_sse(config.mcp.legacy_sse);
                 self.mcp.set_events_extension(config.mcp.events_extension);
                 self.logging.set_level(config.log.level);

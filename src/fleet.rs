@@ -8,12 +8,15 @@
 mod admit;
 mod drive;
 mod input;
+mod leases;
 mod live;
 mod members;
 mod outcome;
 mod output;
 mod plan;
 mod process;
+mod prompts;
+mod providers;
 mod recover;
 mod remote;
 mod roster;
@@ -31,9 +34,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
-use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,11 +45,13 @@ use crate::store::StoreError;
 
 pub use members::MemberReport;
 pub use output::OutputPage;
+pub use prompts::{PromptReport, PromptSpec, Resume};
+pub use providers::{PromptResult, Reason};
 pub use roster::{
     MemberChange, MemberHandle, Permissions, PermissionsSpec, Role, Roster, RosterError,
     RosterOptions, Settled, Standing,
 };
-pub use spec::{CommandSpec, Program, Stdin};
+pub use spec::{CommandSpec, Program, Prompted, Stdin};
 pub use supervisor::supervise;
 
 use live::Book;
@@ -66,6 +69,10 @@ pub enum FleetError {
     NoMember(String),
     #[error("{argument} {problem}")]
     Invalid { argument: &'static str, problem: String },
+    #[error(
+        "the provider knows no session '{0}' that began here; leave session_id out to begin one"
+    )]
+    NoSession(String),
     #[error("member '{member}' has {queued} tasks waiting already; try again when some have ended")]
     QueueFull { member: String, queued: usize },
     #[error(transparent)]
@@ -83,7 +90,7 @@ pub enum FleetError {
 impl FleetError {
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::NoTask(_) | Self::NoMember(_) => ErrorCode::NotFound,
+            Self::NoTask(_) | Self::NoMember(_) | Self::NoSession(_) => ErrorCode::NotFound,
             Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::QueueFull { .. } => ErrorCode::Exhausted,
             Self::Roster(error) => error.code(),
@@ -104,6 +111,7 @@ pub struct FleetOptions {
     /// The program whose `--supervise RUNDIR` supervises a run: fleetd itself.
     pub supervisor: PathBuf,
     pub tasks: config::Tasks,
+    pub providers: config::Providers,
     pub roster: RosterOptions,
 }
 
@@ -125,6 +133,7 @@ struct Inner {
     runs: PathBuf,
     supervisor: PathBuf,
     settings: Mutex<config::Tasks>,
+    providers: Mutex<Arc<config::Providers>>,
     umask: AtomicU32,
     /// Never held across an await, nor while a file is touched.
     book: Mutex<Book>,
@@ -145,9 +154,10 @@ impl Fleet {
             bus,
             runs: options.runs,
             supervisor: options.supervisor,
+            book: Mutex::new(Book::with_prompts(options.tasks.prompts)),
             settings: Mutex::new(options.tasks),
+            providers: Mutex::new(Arc::new(options.providers)),
             umask: AtomicU32::new(USUAL_UMASK),
-            book: Mutex::default(),
             places: Mutex::default(),
             growth: OnceLock::new(),
             tracker: TaskTracker::new(),
@@ -298,29 +308,6 @@ impl Fleet {
         }
     }
 
-    /// Appends to the standard input of a task that has it open. `offset` makes
-    /// a repeated request harmless; `end` closes it. Returns the bytes held.
-    /// Waits while much of what was sent before is still unread.
-    ///
-    /// # Errors
-    /// [`FleetError::NoTask`]; [`FleetError::Invalid`] if the input is not open,
-    /// no longer read, or `offset` leaves a hole.
-    pub async fn input(
-        &self,
-        principal: &Principal,
-        id: TaskId,
-        offset: u64,
-        bytes: Bytes,
-        end: bool,
-    ) -> Result<u64, FleetError> {
-        self.task(principal, id).await?;
-        let Some(live) = self.0.book().get(id) else {
-            let problem = String::from("has ended and reads no more input");
-            return Err(FleetError::Invalid { argument: "task", problem });
-        };
-        self.0.append_input(&live, offset, bytes, end).await
-    }
-
     /// Who the members are, and the links to them.
     pub fn roster(&self) -> &Roster {
         &self.0.roster
@@ -339,13 +326,9 @@ impl Fleet {
         self.0.book().open()
     }
 
-    /// How long ended tasks are kept.
-    pub fn keeps(&self) -> Duration {
-        Duration::from_secs(self.0.settings().keep_days.saturating_mul(24 * 60 * 60))
-    }
-
     /// Takes new bounds; running tasks keep theirs.
     pub fn reconfigure(&self, tasks: config::Tasks) {
+        self.0.book().leases.most = tasks.prompts;
         *self.0.settings.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         self.0.fill();
     }

@@ -23,6 +23,7 @@ mod lineage;
 mod members;
 mod migrate;
 mod opening;
+mod prompts;
 mod quarantine;
 mod readers;
 mod reopen;
@@ -49,6 +50,7 @@ use std::time::Duration;
 use crate::model::{Cursor, Epoch, ErrorCode, EventError};
 
 pub use journal::{CommittedBatch, CommittedEvent, EventRow, Published, Resume};
+pub use prompts::{PromptRow, SettledPrompt};
 pub use readers::Snapshot;
 pub use sessions::SessionRow;
 pub use tokens::TokenRow;

@@ -62,11 +62,25 @@ impl Client {
         task: TaskId,
         max_bytes: u32,
     ) -> Result<MonitoredTask, ClientError> {
+        self.monitor_text(task, max_bytes, None).await
+    }
+
+    /// The same, with a prompt's text from `text_offset` on.
+    ///
+    /// # Errors
+    /// As [`Self::monitor`].
+    pub async fn monitor_text(
+        &self,
+        task: TaskId,
+        max_bytes: u32,
+        text_offset: Option<u64>,
+    ) -> Result<MonitoredTask, ClientError> {
         let arguments = MonitorTask {
             task_id: Some(task.to_string()),
             task_ids: Vec::new(),
             stdout_offset: None,
             stderr_offset: None,
+            text_offset,
             max_bytes,
         };
         let result: MonitorTaskResult = self.call_tool("monitor_task", &arguments).await?;

@@ -64,6 +64,7 @@ fn check(config: &Config) -> Result<(), (&'static str, &'static str, &'static st
         ("journal", "max_days", 1, journal.max_days),
         ("journal", "ring_mib", 1, journal.ring_mib as u64),
         ("tasks", "concurrency", 1, tasks.concurrency as u64),
+        ("tasks", "prompts", 1, tasks.prompts as u64),
         ("tasks", "max_queued", 0, tasks.max_queued as u64),
         ("tasks", "max_output_mib", 1, tasks.max_output_mib),
         ("tasks", "stop_grace_s", 0, tasks.stop_grace_s),
@@ -98,7 +99,7 @@ fn offset(text: &str, section: &str, key: &str) -> usize {
 }
 
 /// Line and column, both from 1, of a byte offset.
-fn position(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
     let mut offset = offset.min(text.len());
     while !text.is_char_boundary(offset) {
         offset -= 1;

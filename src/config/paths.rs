@@ -41,6 +41,11 @@ impl Paths {
         Ok(Self { home, state, runtime, config: project.config_dir().join("fleetd.toml") })
     }
 
+    /// The user's own rows of the table of providers, beside the configuration file.
+    pub fn providers(&self) -> PathBuf {
+        self.config.with_file_name("providers.toml")
+    }
+
     /// Held by the daemon for life.
     pub fn lock(&self) -> PathBuf {
         self.home.join("fleetd.lock")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::unistd::{Uid, User};
 
 use super::DaemonError;
-use crate::config::{Config, Paths};
+use crate::config::{Config, Paths, Providers};
 use crate::fleet::{FleetError, FleetOptions, RosterError, RosterOptions};
 use crate::reach::{Keepalive, Reach, ReachOptions};
 
@@ -21,6 +21,7 @@ pub fn fleet(paths: &Paths, config: &Config) -> Result<FleetOptions, DaemonError
         runs: paths.runs(),
         supervisor: std::env::current_exe().map_err(DaemonError::Runtime)?,
         tasks: config.tasks.clone(),
+        providers: Providers::load(&paths.providers())?,
         roster: RosterOptions { reach, keys: paths.keys() },
     })
 }

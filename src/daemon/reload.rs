@@ -3,16 +3,21 @@
 use std::path::Path;
 
 use super::{DaemonError, keep};
-use crate::config::{self, Config, Paths};
+use crate::config::{self, Config, Paths, Providers};
 use crate::http::Secret;
 
-/// The settings and the token as they lie on disk now.
+/// The settings, the table of providers and the token as they lie on disk now.
 ///
 /// # Errors
-/// If either cannot be used; then both stay as they were.
-pub fn read(path: &Path, named: bool, paths: &Paths) -> Result<(Config, Secret), DaemonError> {
+/// If one cannot be used; then all stay as they were.
+pub fn read(
+    path: &Path,
+    named: bool,
+    paths: &Paths,
+) -> Result<(Config, Providers, Secret), DaemonError> {
     let config = config::load(path, named)?;
-    Ok((config, keep::token(paths)?))
+    let providers = Providers::load(&paths.providers())?;
+    Ok((config, providers, keep::token(paths)?))
 }
 
 /// Names what was changed but is only read at a start.

@@ -13,6 +13,7 @@ use super::outcome::{conclusion, never_began, retry};
 use super::output::Frames;
 use super::plan::{Pids, Plan, StdinKind};
 use super::process::Boot;
+use super::prompts;
 use super::rundir::{Input as RunInput, RunDir, lasting};
 use super::stall::Processes;
 use super::state::{Input, Outcome, apply};
@@ -266,7 +267,7 @@ impl Inner {
             let (from, to) = (ended.clone(), dir.clone());
             let prepared = blocking(move || {
                 to.prepare(&plan, input_of(&plan, &from))?;
-                to.promise_like(&from)?;
+                to.inherit(&from)?;
                 if plan.retries > 0 { to.keep() } else { Ok(()) }
             });
             if prepared.await.is_ok() {
@@ -279,6 +280,7 @@ impl Inner {
             }
             remove(&dir);
         }
+        let outcome = prompts::with_result(ended.clone(), outcome).await;
         self.persist(live.id, Input::Ended(Box::new(outcome))).await?;
         ended.forget_secrets();
         Ok(false)
@@ -314,6 +316,11 @@ impl Inner {
                 let change = apply(&task, &input, Timestamp::now()).map_err(StoreError::Event)?;
                 let Some(change) = change else { return Ok(None) };
                 tx.put_task(&change.task)?;
+                if let Input::Ended(outcome) = &input
+                    && let Some(result) = &outcome.prompt
+                {
+                    tx.settle_prompt(id, &prompts::settled(result))?;
+                }
                 for event in change.events {
                     tx.append(event)?;
                 }

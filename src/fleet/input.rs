@@ -10,7 +10,8 @@ use tokio::sync::MutexGuard;
 use super::drive::blocking;
 use super::live::Live;
 use super::rundir::RunDir;
-use super::{FleetError, Inner};
+use super::{Fleet, FleetError, Inner};
+use crate::model::{Principal, TaskId};
 use crate::store::StoreError;
 
 /// Bytes that may lie unread before the sender has to wait.
@@ -19,6 +20,31 @@ const UNREAD: u64 = 1024 * 1024;
 /// Pause between two looks at how far the command has read. Only a sender that
 /// is faster than the command ever waits for it.
 const LOOK: Duration = Duration::from_millis(20);
+
+impl Fleet {
+    /// Appends to the standard input of a task that has it open. `offset` makes
+    /// a repeated request harmless; `end` closes it. Returns the bytes held.
+    /// Waits while much of what was sent before is still unread.
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`]; [`FleetError::Invalid`] if the input is not open,
+    /// no longer read, or `offset` leaves a hole.
+    pub async fn input(
+        &self,
+        principal: &Principal,
+        id: TaskId,
+        offset: u64,
+        bytes: Bytes,
+        end: bool,
+    ) -> Result<u64, FleetError> {
+        self.task(principal, id).await?;
+        let Some(live) = self.0.book().get(id) else {
+            let problem = String::from("has ended and reads no more input");
+            return Err(FleetError::Invalid { argument: "task", problem });
+        };
+        self.0.append_input(&live, offset, bytes, end).await
+    }
+}
 
 impl Inner {
     /// Appends `bytes` at `offset` of a task's input, and perhaps its end.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
+use super::leases::{Claim, Leases};
 use super::remote::Place;
 use super::rundir::RunDir;
 use super::watch::Supervisor;
@@ -28,6 +29,8 @@ pub struct Live {
     pub place: Option<Arc<Place>>,
     /// Its standard input comes piece by piece.
     pub open_stdin: bool,
+    /// What it holds while it runs, if it is a prompt.
+    pub claim: Option<Claim>,
     pub phase: watch::Sender<Phase>,
     /// Its output grew, or its phase changed.
     pub changed: watch::Sender<()>,
@@ -53,6 +56,7 @@ pub struct Book {
     live: HashMap<TaskId, Arc<Live>>,
     queues: HashMap<MemberId, Queue>,
     last_order: u64,
+    pub leases: Leases,
 }
 
 /// One member's work.
@@ -87,6 +91,7 @@ impl Live {
             member,
             place,
             open_stdin,
+            claim: dir.prompt().map(|prompt| prompt.claim),
             phase: watch::Sender::new(Phase::Waiting),
             changed: watch::Sender::new(()),
             input: tokio::sync::Mutex::default(),
@@ -141,21 +146,40 @@ impl Live {
     }
 }
 
+impl Queue {
+    /// Those that wait for a claim, not for a place.
+    fn blocked(&self, leases: &Leases) -> usize {
+        self.next.values().filter(|live| !leases.free(live.claim.as_ref())).count()
+    }
+}
+
 impl Book {
-    /// Takes a place on `member`, and a number in the order of arrival.
+    /// With so many prompts at the same time on one member.
+    pub fn with_prompts(most: usize) -> Self {
+        let mut book = Self::default();
+        book.leases.most = most;
+        book
+    }
+
+    /// Takes a place on `member`, of `concurrency` places and `most` that wait, and
+    /// a number in the order of arrival.
     ///
     /// # Errors
     /// With the number of tasks that wait, if no more may.
     pub fn take(
         &mut self,
         member: MemberId,
-        concurrency: usize,
-        most: usize,
+        (concurrency, most): (usize, usize),
         now_us: u64,
+        claim: Option<&Claim>,
     ) -> Result<(Turn, u64), usize> {
+        let leases = &mut self.leases;
         let queue = self.queues.entry(member).or_default();
-        let place = if queue.running < concurrency && queue.waiting == 0 {
+        // Whoever waits for a folder is not overtaken: it is not its turn.
+        let first = queue.waiting == queue.blocked(leases);
+        let place = if queue.running < concurrency && first && leases.free(claim) {
             queue.running += 1;
+            leases.hold(claim);
             Turn::Run
         } else if queue.waiting < most {
             queue.waiting += 1;
@@ -168,7 +192,10 @@ impl Book {
     }
 
     /// Gives back what [`Self::take`] gave.
-    pub fn give_back(&mut self, member: MemberId, place: Turn) {
+    pub fn give_back(&mut self, member: MemberId, place: Turn, claim: Option<&Claim>) {
+        if place == Turn::Run {
+            self.leases.release(claim);
+        }
         self.change(member, |queue| match place {
             Turn::Run => queue.running -= 1,
             Turn::Queue(_) => queue.waiting -= 1,
@@ -177,6 +204,7 @@ impl Book {
 
     /// Takes a place for a task that was found running.
     pub fn adopt(&mut self, live: &Arc<Live>) {
+        self.leases.hold(live.claim.as_ref());
         self.change(live.member, |queue| queue.running += 1);
         self.insert(live);
     }
@@ -205,9 +233,13 @@ impl Book {
         if queue.running >= concurrency {
             return None;
         }
-        let (_, live) = queue.next.pop_first()?;
+        let leases = &mut self.leases;
+        let turn = queue.next.iter().find(|(_, live)| leases.free(live.claim.as_ref()));
+        let order = turn.map(|(order, _)| *order)?;
+        let live = queue.next.remove(&order)?;
         queue.waiting -= 1;
         queue.running += 1;
+        leases.hold(live.claim.as_ref());
         Some(live)
     }
 
@@ -231,6 +263,7 @@ impl Book {
     /// Forgets a task that ended, and frees its place.
     pub fn leave(&mut self, live: &Live) {
         self.live.remove(&live.id);
+        self.leases.release(live.claim.as_ref());
         self.change(live.member, |queue| queue.running -= 1);
     }
 
@@ -270,31 +303,68 @@ mod tests {
     #[test]
     fn the_first_to_come_is_the_first_to_run() {
         let mut book = Book::default();
-        assert_eq!(book.take(HERE, 1, 2, 10), Ok((Turn::Run, 10)));
+        assert_eq!(book.take(HERE, (1, 2), 10, None), Ok((Turn::Run, 10)));
         let (first, second) = (live(), live());
         for (position, task) in [(1, &first), (2, &second)] {
             // A clock that stands still does not disturb the order.
-            let (place, order) = book.take(HERE, 1, 2, 10).unwrap();
+            let (place, order) = book.take(HERE, (1, 2), 10, None).unwrap();
             assert_eq!(place, Turn::Queue(position));
             book.enqueue(order, task);
         }
-        assert_eq!(book.take(HERE, 1, 2, 10), Err(2));
+        assert_eq!(book.take(HERE, (1, 2), 10, None), Err(2));
         assert!(book.next(HERE, 1).is_none());
-        book.give_back(HERE, Turn::Run);
+        book.give_back(HERE, Turn::Run, None);
         assert_eq!(book.next(HERE, 1).map(|task| task.id), Some(first.id));
         book.cancel_queued(second.id);
         assert_eq!(book.running(), 1);
         let there = "0190a5d2-7d6c-7c2e-9d4a-0123456789ab".parse().unwrap();
-        assert!(matches!(book.take(there, 1, 0, 1), Ok((Turn::Run, _))), "members are apart");
+        assert!(
+            matches!(book.take(there, (1, 0), 1, None), Ok((Turn::Run, _))),
+            "members are apart"
+        );
         assert_eq!(book.running(), 2);
     }
 
     #[test]
     fn nobody_overtakes_the_queue() {
         let mut book = Book::default();
-        book.take(HERE, 1, 9, 1).unwrap();
-        book.take(HERE, 1, 9, 2).unwrap();
-        book.give_back(HERE, Turn::Run);
-        assert!(matches!(book.take(HERE, 1, 9, 3), Ok((Turn::Queue(2), _))));
+        book.take(HERE, (1, 9), 1, None).unwrap();
+        book.take(HERE, (1, 9), 2, None).unwrap();
+        book.give_back(HERE, Turn::Run, None);
+        assert!(matches!(book.take(HERE, (1, 9), 3, None), Ok((Turn::Queue(2), _))));
+    }
+
+    #[test]
+    fn a_prompt_waits_for_its_folder_and_nobody_waits_for_it() {
+        let mut book = Book::with_prompts(9);
+        let claim = |folder: &str| Claim { member: "m".into(), folder: folder.into() };
+        let (repo, other) = (claim("/repo"), claim("/other"));
+        assert_eq!(book.take(HERE, (9, 9), 1, Some(&repo)).unwrap().0, Turn::Run);
+        let (place, order) = book.take(HERE, (9, 9), 2, Some(&repo)).unwrap();
+        assert_eq!(place, Turn::Queue(1));
+        let mut second = live();
+        Arc::get_mut(&mut second).unwrap().claim = Some(repo.clone());
+        book.enqueue(order, &second);
+        // What needs another folder, or none, goes on.
+        assert_eq!(book.take(HERE, (9, 9), 3, Some(&other)).unwrap().0, Turn::Run);
+        assert_eq!(book.take(HERE, (9, 9), 4, None).unwrap().0, Turn::Run);
+        assert!(book.next(HERE, 9).is_none());
+        book.give_back(HERE, Turn::Run, Some(&repo));
+        assert_eq!(book.next(HERE, 9).map(|live| live.id), Some(second.id));
+        let third = book.take(HERE, (9, 9), 5, Some(&repo));
+        assert!(matches!(third, Ok((Turn::Queue(_), _))));
+    }
+
+    #[test]
+    fn a_folder_of_one_member_keeps_nobody_on_another_waiting() {
+        let mut book = Book::with_prompts(1);
+        let there: MemberId = "0190a5d2-7d6c-7c2e-9d4a-0123456789ab".parse().unwrap();
+        let claim = |member: MemberId| Claim { member: member.to_string(), folder: "/r".into() };
+        for member in [HERE, there] {
+            let claim = claim(member);
+            assert_eq!(book.take(member, (9, 9), 1, Some(&claim)).unwrap().0, Turn::Run);
+            let second = book.take(member, (9, 9), 2, Some(&claim)).unwrap().0;
+            assert_eq!(second, Turn::Queue(1));
+        }
     }
 }

@@ -39,6 +39,7 @@ pub fn conclusion(dir: &RunDir, known: io::Result<Option<Status>>) -> Outcome {
                 stdout_bytes: status.stdout.written(),
                 stderr_bytes: status.stderr.written(),
                 last_lines: output::last_lines(dir, failed),
+                prompt: None,
                 known: Known::Status(status),
             }
         }
@@ -66,6 +67,7 @@ pub fn never_began(detail: String) -> Outcome {
         stdout_bytes: 0,
         stderr_bytes: 0,
         last_lines: Vec::new(),
+        prompt: None,
     }
 }
 
@@ -95,6 +97,7 @@ pub fn unknown(dir: &RunDir, reason: String) -> Outcome {
         stdout_bytes: bytes(OutputStream::Stdout),
         stderr_bytes: bytes(OutputStream::Stderr),
         last_lines: output::last_lines(dir, true),
+        prompt: None,
     }
 }
 

@@ -6,9 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::prompts::{Telling, Told};
 use super::rundir::RunDir;
 use crate::bus::Bus;
 use crate::model::{OutputStream, Project, RunId, Severity, Signal, TaskId, Topic};
@@ -75,7 +76,8 @@ pub fn last_lines(dir: &RunDir, failed: bool) -> Vec<String> {
     order.into_iter().map(|stream| tail(dir, stream)).find(|t| !t.is_empty()).unwrap_or_default()
 }
 
-fn tail(dir: &RunDir, stream: OutputStream) -> Vec<String> {
+/// The last lines of one stream.
+pub fn tail(dir: &RunDir, stream: OutputStream) -> Vec<String> {
     let (kept, _) = dir.counts(stream);
     let from = kept.saturating_sub(LAST_BYTES);
     let length = usize::try_from(kept - from).unwrap_or(0);
@@ -113,6 +115,9 @@ pub struct Frames {
     project: Project,
     topic: Topic,
     streams: [Tail; 2],
+    /// Of a prompt, what its stdout says is told in place of its bytes.
+    prompt: Option<Telling>,
+    progress: Topic,
     /// Whose turn it is when both have news.
     turn: usize,
 }
@@ -133,13 +138,18 @@ impl Frames {
             told: 0,
         });
         let topic = Topic::known("task.output").ok()?;
-        Some(Self { task, run: dir.name(), project, topic, streams, turn: 0 })
+        let progress = Topic::known("task.progress").ok()?;
+        let prompt = Telling::of(dir);
+        Some(Self { task, run: dir.name(), project, topic, streams, prompt, progress, turn: 0 })
     }
 
     /// What was written before this daemon came is read back by offset, not told.
     pub fn skip_to_now(&mut self) {
         for tail in &mut self.streams {
             tail.told = tail.length();
+        }
+        if let Some(prompt) = &mut self.prompt {
+            prompt.skip_to_now();
         }
     }
 
@@ -158,9 +168,7 @@ impl Frames {
     /// Tells the rest; the run has ended.
     pub fn finish(&mut self, bus: &Bus) {
         for at in 0..self.streams.len() {
-            while let Some(frame) = self.streams[at].next(true) {
-                self.signal(bus, at, frame);
-            }
+            while self.tell(bus, at, true) {}
         }
     }
 
@@ -168,27 +176,55 @@ impl Frames {
         for _ in 0..self.streams.len() {
             let at = self.turn;
             self.turn = (at + 1) % self.streams.len();
-            if let Some(frame) = self.streams[at].next(false) {
-                self.signal(bus, at, frame);
+            if self.tell(bus, at, false) {
                 return true;
             }
         }
         false
     }
 
-    fn signal(&self, bus: &Bus, at: usize, (offset, text): (u64, String)) {
+    /// Tells the next frame of one stream, if there is one.
+    fn tell(&mut self, bus: &Bus, at: usize, ended: bool) -> bool {
+        let stream = self.streams[at].stream;
+        let told = match &mut self.prompt {
+            Some(prompt) if stream == OutputStream::Stdout => prompt.next(FRAME, ended),
+            _ => {
+                let Some((offset, text)) = self.streams[at].next(ended) else { return false };
+                self.output(bus, stream.as_str(), offset, &text);
+                return true;
+            }
+        };
+        match told {
+            Some(Told::Text(offset, text)) => self.output(bus, "text", offset, &text),
+            Some(Told::Tool(news)) => {
+                let done = news.done.map(|good| if good { "done" } else { "failed" });
+                let data = json!({
+                    "tool_id": news.id,
+                    "tool": news.name,
+                    "summary": news.summary,
+                    "state": done.unwrap_or("begun"),
+                });
+                self.signal(bus, &self.progress, data);
+            }
+            None => return false,
+        }
+        true
+    }
+
+    fn output(&self, bus: &Bus, stream: &str, offset: u64, text: &str) {
+        let data = json!({ "stream": stream, "offset": offset, "text": text });
+        self.signal(bus, &self.topic, data);
+    }
+
+    fn signal(&self, bus: &Bus, topic: &Topic, mut data: Value) {
+        data["task_id"] = json!(self.task);
+        data["run_id"] = json!(self.run);
         bus.signal(&Signal {
-            topic: self.topic.clone(),
+            topic: topic.clone(),
             subject: self.task.subject(),
             project: self.project.clone(),
             severity: Severity::Debug,
-            data: json!({
-                "task_id": self.task,
-                "run_id": self.run,
-                "stream": self.streams[at].stream.as_str(),
-                "offset": offset,
-                "text": text,
-            }),
+            data,
         });
     }
 }

@@ -7,6 +7,7 @@ use super::live::Live;
 use super::outcome::{self, conclusion, never_began, unknown};
 use super::plan::StdinKind;
 use super::process::Boot;
+use super::prompts;
 use super::rundir::{RunDir, lasting};
 use super::state::{Input, Known, Outcome};
 use super::{FleetError, Inner, Recovery};
@@ -110,6 +111,10 @@ impl Inner {
         outcome: Outcome,
         recovery: &mut Recovery,
     ) -> Result<(), FleetError> {
+        let outcome = match task.run {
+            Some(run) => prompts::with_result(self.run_dir(run), outcome).await,
+            None => outcome,
+        };
         match outcome.known {
             Known::Status(_) => recovery.settled += 1,
             Known::Nothing => recovery.unknown += 1,

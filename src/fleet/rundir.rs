@@ -5,6 +5,7 @@
 //! | `plan` | daemon | what is to be run; whole before the task is taken |
 //! | `spec` | daemon | the same file under its second name: this link is the fence |
 //! | `pid` | supervisor | who supervises, what it runs, and in which boot |
+//! | `prompt` | daemon | if it is a prompt: how its output is read, and what it claims |
 //! | `stdin`, `stdin.end` | daemon | bytes for the command, and that no more will come |
 //! | `stdin.taken`, `stdin.closed` | supervisor | how far it has read them; that nobody will |
 //! | `stdout`, `stderr` | supervisor | the command's bytes, up to the cap |
@@ -25,6 +26,7 @@ use serde::de::DeserializeOwned;
 
 use super::plan::{Pids, Plan, Status};
 use super::process::Boot;
+use super::spec::Prompted;
 use crate::model::OutputStream;
 
 /// What `spec` holds of a run that must not begin.
@@ -87,7 +89,7 @@ impl RunDir {
     /// its names, which [`Self::dispatch`] sees to: whoever reads its plan reads
     /// it in this boot.
     pub fn keep(&self) -> io::Result<()> {
-        for name in ["stdin", "plan"] {
+        for name in ["stdin", "prompt", "plan"] {
             if let Some(file) = found(File::open(self.file(name)))? {
                 file.sync_data()?;
             }
@@ -138,18 +140,32 @@ impl RunDir {
         self.replace("promised", boot, false)
     }
 
-    /// The promise holds for the next run of the task too.
-    pub fn promise_like(&self, earlier: &Self) -> io::Result<()> {
-        match std::fs::copy(earlier.file("promised"), self.file("promised")) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            copied => copied.map(drop),
+    /// Takes over what holds for all runs of the task: the promise, and that it
+    /// is a prompt.
+    pub fn inherit(&self, earlier: &Self) -> io::Result<()> {
+        for name in ["promised", "prompt"] {
+            match std::fs::copy(earlier.file(name), self.file(name)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                copied => drop(copied?),
+            }
         }
+        Ok(())
     }
 
     /// Whether the promise was given, in this boot.
     pub fn is_promised(&self) -> io::Result<bool> {
         let promised: Option<Boot> = found(read_json(&self.file("promised")))?;
         Ok(promised == Some(Boot::current()?))
+    }
+
+    /// Says that this is a prompt's run; before it is dispatched.
+    pub fn write_prompt(&self, prompt: &Prompted) -> io::Result<()> {
+        write_json(&mut create(&self.file("prompt"))?, prompt)
+    }
+
+    /// `None` if it is a command's run.
+    pub fn prompt(&self) -> Option<Prompted> {
+        read_json(&self.file("prompt")).ok()
     }
 
     pub fn plan(&self) -> io::Result<Plan> {
@@ -320,7 +336,7 @@ mod tests {
         fenced.promise(&Boot { id: None, init_start: Some(7) }).unwrap();
         assert!(!fenced.is_promised().unwrap(), "the machine has booted since");
         fenced.promise(&Boot::current().unwrap()).unwrap();
-        lost.promise_like(&fenced).unwrap();
+        lost.inherit(&fenced).unwrap();
         assert!(lost.is_promised().unwrap());
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::leases::Claim;
+use crate::config::Format;
 use crate::model::Project;
 
 /// A command as a caller states it.
@@ -32,6 +34,18 @@ pub struct CommandSpec {
     /// The program of further attempts, if another.
     pub restart: Option<Program>,
     pub project: Project,
+    /// It is a prompt, run by a provider's program.
+    pub prompt: Option<Prompted>,
+}
+
+/// What makes a run a prompt's; it stands in the run directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prompted {
+    pub provider: String,
+    pub format: Format,
+    /// The session it goes on with, or begins where that can be chosen.
+    pub session_id: Option<String>,
+    pub claim: Claim,
 }
 
 /// What is run.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::plan::{Cause, Status};
+use super::prompts;
+use super::providers::PromptResult;
 use super::stall::Sample;
 use crate::model::{EventError, Exit, NewEvent, RunId, Stalled, Task, TaskState, Timestamp};
 
@@ -57,6 +59,8 @@ pub struct Outcome {
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
     pub last_lines: Vec<String>,
+    /// What came of it, if it was a prompt.
+    pub prompt: Option<Box<PromptResult>>,
 }
 
 #[derive(Clone, Debug)]
@@ -191,7 +195,7 @@ fn cancel_unstarted(task: &mut Task, now: Timestamp) -> Result<NewEvent, EventEr
     task.state = TaskState::Cancelled;
     task.ended = Some(now);
     task.reason = Some(String::from("stopped on request before it began"));
-    terminal(task, 0, &[])
+    terminal(task, 0, &[], None)
 }
 
 /// One terminal event, after a `task.started` that a crash may have left out.
@@ -206,7 +210,8 @@ fn end(task: &mut Task, outcome: &Outcome, now: Timestamp) -> Result<Vec<NewEven
                 events.push(begin(task, Some(pid), at)?);
             }
             duration = Some(status.duration_ms);
-            (judge(task.stop_requested, status), status.exit)
+            let failed = outcome.prompt.as_ref().is_some_and(|prompt| prompt.is_error);
+            (judge(task.stop_requested, status, failed), status.exit)
         }
     };
     task.state = state;
@@ -220,21 +225,28 @@ fn end(task: &mut Task, outcome: &Outcome, now: Timestamp) -> Result<Vec<NewEven
     task.stdout_bytes = outcome.stdout_bytes;
     task.stderr_bytes = outcome.stderr_bytes;
     let whole = task.started.map_or(0, |started| now.millis_since(started));
-    events.push(terminal(task, duration.unwrap_or(whole), &outcome.last_lines)?);
+    let (duration, prompt) = (duration.unwrap_or(whole), outcome.prompt.as_deref());
+    events.push(terminal(task, duration, &outcome.last_lines, prompt)?);
     Ok(events)
 }
 
-fn judge(stop_requested: bool, status: &Status) -> TaskState {
+/// A prompt without a result is no success, whatever its program says.
+fn judge(stop_requested: bool, status: &Status, no_result: bool) -> TaskState {
     match (status.cause, status.exit) {
         (Some(Cause::Stopped), _) => TaskState::Cancelled,
         (Some(_), _) => TaskState::Failed,
-        (None, Some(Exit::Code(0))) => TaskState::Completed,
+        (None, Some(Exit::Code(0))) if !no_result => TaskState::Completed,
         (None, _) if stop_requested => TaskState::Cancelled,
         (None, _) => TaskState::Failed,
     }
 }
 
-fn terminal(task: &Task, duration_ms: u64, last_lines: &[String]) -> Result<NewEvent, EventError> {
+fn terminal(
+    task: &Task,
+    duration_ms: u64,
+    last_lines: &[String],
+    prompt: Option<&PromptResult>,
+) -> Result<NewEvent, EventError> {
     let exit = task.exit.map(Exit::parts).unwrap_or_default();
     let mut data = json!({
         "task_id": task.id,
@@ -253,6 +265,9 @@ fn terminal(task: &Task, duration_ms: u64, last_lines: &[String]) -> Result<NewE
     }
     if let Some(reason) = &task.reason {
         data["reason"] = Value::from(reason.as_str());
+    }
+    if let Some(prompt) = prompt {
+        data["prompt"] = prompts::told(prompt);
     }
     // One id per task: the journal holds an id once, so even a defect above
     // cannot tell of a second end.
@@ -318,6 +333,7 @@ mod tests {
             stdout_bytes: 3,
             stderr_bytes: 4,
             last_lines: vec![String::from("bye")],
+            prompt: None,
         }))
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::drive::{blocking, remove};
 use super::rundir::RunDir;
-use super::{FleetError, Inner};
+use super::{Fleet, FleetError, Inner};
 use crate::model::{RunId, TaskState, Timestamp};
 use crate::store::StoreError;
 
@@ -22,6 +22,13 @@ const REST: Duration = Duration::from_millis(50);
 /// A directory that no row names is an earlier run of a task, or was left by a
 /// crash before its task was stored. It goes when nobody can be at it any more.
 const UNNAMED: Duration = Duration::from_secs(60 * 60);
+
+impl Fleet {
+    /// How long ended tasks are kept.
+    pub fn keeps(&self) -> Duration {
+        Duration::from_secs(self.0.settings().keep_days.saturating_mul(24 * 60 * 60))
+    }
+}
 
 impl Inner {
     /// Sweeps at the start and then once an hour, until the fleet closes.

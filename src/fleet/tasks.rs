@@ -8,18 +8,38 @@ use super::drive::{Begin, blocking, remove};
 use super::live::{Live, Phase, Turn};
 use super::plan::StdinKind;
 use super::process::Boot;
+use super::prompts;
 use super::roster::MemberHandle;
 use super::rundir::Input as RunInput;
 use super::state::{self, Input};
 use super::{CommandSpec, Fleet, FleetError, Inner, Stdin};
-use crate::model::{Principal, PrincipalId, RunId, Scope, Task, TaskId, TaskState, Timestamp};
-use crate::store::StoreError;
+use crate::model::{
+    Cursor, Principal, PrincipalId, RunId, Scope, Task, TaskId, TaskState, Timestamp,
+};
+use crate::store::{PromptRow, StoreError};
 
 /// What a stop may take beyond the grace between TERM and KILL.
 const STOP_MARGIN: Duration = Duration::from_secs(5);
 
 /// Rows looked through for a principal who sees only some of them.
 const LOOKED_THROUGH: usize = 10_000;
+
+impl Fleet {
+    /// The position after which all events of the task stand, to begin reading at.
+    ///
+    /// # Errors
+    /// [`FleetError::NoTask`].
+    pub async fn before(&self, principal: &Principal, id: TaskId) -> Result<Cursor, FleetError> {
+        // Read first: what happens meanwhile comes after it.
+        let head = self.0.bus.head();
+        let task = self.task(principal, id).await?;
+        let run = task.run.map(|run| run.to_string()).unwrap_or_default();
+        let (ids, project) = ([format!("{id}.queued"), format!("{run}.started")], task.project);
+        let read = self.0.bus.store().read(move |snapshot| snapshot.first_of(&project, &ids));
+        let first = read.await?;
+        Ok(first.map_or(head, |seq| Cursor { seq: seq.saturating_sub(1), ..head }))
+    }
+}
 
 impl Inner {
     /// Takes a task. Runs as a loop of its own, so that a caller who goes away
@@ -32,7 +52,9 @@ impl Inner {
     ) -> Result<Task, FleetError> {
         let member = handle.member();
         let (settings, concurrency) = (self.settings(), self.concurrency(member.id));
-        let taken = self.book().take(member.id, concurrency, settings.max_queued, now_us());
+        let claim = spec.prompt.as_ref().map(|prompt| prompt.claim.clone());
+        let most = settings.max_queued;
+        let taken = self.book().take(member.id, (concurrency, most), now_us(), claim.as_ref());
         let (turn, order) = taken
             .map_err(|queued| FleetError::QueueFull { member: member.name.to_string(), queued })?;
         let run = RunId::random();
@@ -53,7 +75,7 @@ impl Inner {
                     Ok(())
                 })
                 .await;
-                self.book().give_back(member.id, turn);
+                self.book().give_back(member.id, turn, claim.as_ref());
                 self.fill();
                 Err(error)
             }
@@ -76,7 +98,7 @@ impl Inner {
         let open_stdin = plan.stdin == StdinKind::Open;
         let wanted_later = place != Turn::Run || plan.retries > 0;
         let dir = self.run_dir(run);
-        let (of, stdin) = (dir.clone(), spec.stdin.clone());
+        let (of, stdin, prompt) = (dir.clone(), spec.stdin.clone(), spec.prompt.clone());
         blocking(move || {
             let input = match &stdin {
                 Stdin::Closed => RunInput::None,
@@ -84,18 +106,22 @@ impl Inner {
                 Stdin::Open => RunInput::Bytes(&[]),
             };
             of.prepare(&plan, input)?;
+            if let Some(prompt) = &prompt {
+                of.write_prompt(prompt)?;
+            }
             // A sync costs the caller milliseconds: none that is not needed.
             if wanted_later { of.keep() } else { Ok(()) }
         })
         .await
         .map_err(|source| FleetError::Run { path: dir.path().to_owned(), source })?;
         let task = new_task(principal, member.name.as_str(), spec, run, place);
-        match self.put_new(task.clone(), place).await {
+        let prompt = spec.prompt.as_ref().map(|prompt| prompts::row(&task, prompt));
+        match self.put_new(task.clone(), prompt.clone(), place).await {
             // Whether the row is stored is not known. Asking again waits for the
             // journal to be opened anew; a row without a task would be there for
             // ever otherwise.
             Err(FleetError::Store(StoreError::Degraded)) => {
-                self.put_new(task.clone(), place).await?;
+                self.put_new(task.clone(), prompt, place).await?;
             }
             stored => stored?,
         }
@@ -104,12 +130,20 @@ impl Inner {
     }
 
     /// Stores the row of a new task; once, however often it is called.
-    async fn put_new(&self, row: Task, place: Turn) -> Result<(), FleetError> {
+    async fn put_new(
+        &self,
+        row: Task,
+        prompt: Option<PromptRow>,
+        place: Turn,
+    ) -> Result<(), FleetError> {
         let write = self.bus.store().write(move |tx| {
             if tx.task(row.id)?.is_some() {
                 return Ok(());
             }
             tx.put_task(&row)?;
+            if let Some(prompt) = &prompt {
+                tx.put_prompt(prompt)?;
+            }
             if let Turn::Queue(position) = place {
                 let event = state::queued(&row, position).map_err(StoreError::Event)?;
                 tx.append(event)?;

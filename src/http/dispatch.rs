@@ -25,7 +25,7 @@ use super::problem::Problem;
 use super::query::{self, Query};
 use super::reply::{self, Response};
 use super::routes::{self, Access, Found, Route, Target};
-use super::{Context, body, events, members, tasks, tokens};
+use super::{Context, Services, body, events, members, tasks, tokens};
 use crate::mcp::McpBody;
 use crate::model::{ErrorCode, EventError, NewEvent, Project};
 use crate::store::{Published, Store, StoreError, Tx};
@@ -218,7 +218,11 @@ where
             let media_type = "text/plain; version=0.0.4; charset=utf-8";
             Ok(reply::whole(StatusCode::OK, media_type, Bytes::from(text)))
         }
-        Target::ReadEvents => events::read(&services.bus, caller, &call.headers, &call.query).await,
+        // The old transport's address, which knows no parameters of its own.
+        Target::Mcp if call.path == "/sse" && query::names(&call.query, "stream_id") => {
+            follow(services, caller, &call).await
+        }
+        Target::ReadEvents => follow(services, caller, &call).await,
         Target::PublishEvents => {
             let bytes = body::read(body).await?;
             events::publish(&services.bus, &caller.principal, &call.headers, &bytes).await
@@ -247,6 +251,10 @@ where
             mcp(call, caller, bytes).await
         }
     }
+}
+
+async fn follow(services: &Services, caller: Caller, call: &Call) -> Result<Response, Problem> {
+    events::read(&services.bus, &services.fleet, caller, &call.headers, &call.query).await
 }
 
 /// `GET /healthz`: alive, and on request the proof that this is the daemon that

@@ -10,6 +10,7 @@ use super::query::Query;
 use super::reply::{self, Response};
 use super::stream::EventStream;
 use crate::bus::{Bus, Start};
+use crate::fleet::Fleet;
 use crate::model::{Filter, Principal, Project, Severity};
 use crate::store::StoreError;
 use crate::wire::{decode_batch, decode_event, encode_event};
@@ -17,12 +18,13 @@ use crate::wire::{decode_batch, decode_event, encode_event};
 const PARAMETERS: &[&str] =
     &["types", "subject", "project", "severity", "since", "as", "stream_id", "task", "signals"];
 
-/// `GET /events`.
+/// `GET /events`; with a `stream_id` also `GET /sse`.
 ///
 /// # Errors
 /// 400 for a parameter that cannot be used or a cursor from the future.
 pub async fn read(
     bus: &Bus,
+    fleet: &Fleet,
     caller: Caller,
     headers: &HeaderMap,
     query: &str,
@@ -31,6 +33,13 @@ pub async fn read(
     let filter = filter(&query)?.within(&caller.principal);
     let signals = query.flag("signals", true)?;
     let mut start = start(headers, &query)?;
+    if start == Start::Now
+        && let Some(id) = query.get("stream_id").and_then(|id| id.parse().ok())
+        && let Ok(before) = fleet.before(&caller.principal, id).await
+    {
+        // One run, from its beginning: whoever was given its id missed nothing.
+        start = Start::After(before);
+    }
     if let Some(name) = query.get("as") {
         let place = bus.begin_named(&caller.principal, name, start).await;
         start = Start::After(place.map_err(|error| Problem::of(error.code(), &error))?);

@@ -72,6 +72,11 @@ impl<'a> Query<'a> {
     }
 }
 
+/// Whether a query has a parameter of this name.
+pub fn names(raw: &str, name: &str) -> bool {
+    form_urlencoded::parse(raw.as_bytes()).any(|(key, _)| key == name)
+}
+
 /// Whether a query tries to carry a token. Such a request is refused whatever
 /// else it says, and its query is never logged: a URL ends up in histories.
 pub fn carries_token(raw: &str) -> bool {

@@ -143,7 +143,7 @@ impl ServerHandler for Handler {
         }
         let meta = self.meta(&context);
         // Only who declares the extension can read a task in place of a result.
-        let as_task = tool.name == tasks::TOOL
+        let as_task = tasks::TOOLS.contains(&tool.name)
             && context.protocol_version().as_ref() == Some(&ProtocolVersion::V_2026_07_28)
             && context.client_capabilities().is_some_and(|client| client.supports_tasks());
         let progress = Progress::new(context.peer, context.meta.get_progress_token());
@@ -326,6 +326,7 @@ fn result(outcome: Result<Outcome, Failure>, meta: Option<MetaObject>) -> CallTo
         Ok(outcome) => {
             let mut result = CallToolResult::success(vec![ContentBlock::text(outcome.text)]);
             result.structured_content = Some(outcome.structured);
+            result.is_error = Some(outcome.failed);
             result.meta = meta;
             result
         }

@@ -22,7 +22,7 @@ use super::tools::{Deps, Failure, Outcome};
 use crate::fleet::FleetError;
 use crate::model::{Principal, Scope, TaskId};
 
-pub use command::{TOOL, summary};
+pub use command::{TOOLS, summary};
 pub use work::{Work, Works};
 
 /// The extension's name, in the capabilities of both sides.

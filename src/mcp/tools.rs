@@ -13,6 +13,7 @@ mod context;
 mod event;
 mod failure;
 mod member;
+mod prompt;
 mod schema;
 mod status;
 mod task;
@@ -43,11 +44,13 @@ pub type Object = Map<String, Value>;
 pub struct Reply<T> {
     pub value: T,
     pub text: Option<String>,
+    /// It was done, and what was done failed: clients show that to the model.
+    pub failed: bool,
 }
 
 impl<T> From<T> for Reply<T> {
     fn from(value: T) -> Self {
-        Self { value, text: None }
+        Self { value, text: None, failed: false }
     }
 }
 
@@ -55,6 +58,7 @@ impl<T> From<T> for Reply<T> {
 pub struct Outcome {
     pub structured: Value,
     pub text: String,
+    pub failed: bool,
 }
 
 /// What a client may assume of a tool (2025-03-26, tool annotations).
@@ -73,8 +77,10 @@ const READS: Hints =
 
 /// The tools of the default set: what it takes to begin work, to wait for it, and
 /// to look around. About fourteen, and under 25 KB of `tools/list` altogether.
-const DEFAULT: [&str; 10] = [
+const DEFAULT: [&str; 12] = [
     "execute_command",
+    "execute_prompt",
+    "stop_prompt",
     "monitor_task",
     "list_tasks",
     "stop_task",
@@ -118,6 +124,7 @@ impl Tools {
     pub fn new() -> Self {
         let mut tools = Self(Vec::new());
         tools.add(ToolSet::Task, task::rows());
+        tools.add(ToolSet::Task, prompt::rows());
         tools.add(ToolSet::Event, event::rows());
         tools.add(ToolSet::Fleet, status::rows());
         tools.add(ToolSet::Member, member::rows());
@@ -199,7 +206,7 @@ where
             let reply = run(context, arguments::read(arguments)?).await?;
             let structured = serde_json::to_value(&reply.value).map_err(Failure::Encode)?;
             let text = reply.text.unwrap_or_else(|| structured.to_string());
-            Ok(Outcome { structured, text })
+            Ok(Outcome { structured, text, failed: reply.failed })
         })
     });
     Tool {

@@ -60,6 +60,11 @@ const TASK_END: &[(&str, &str)] = &[
     ("stdout_bytes", "bytes the command wrote to stdout, those cut by the cap included"),
     ("stderr_bytes", "the same for stderr"),
     ("last_lines", "the last lines of output, foreign text"),
+    (
+        "prompt",
+        "of a prompt alone: response (foreign, bounded), truncated, usage, cost_usd, session_id, \
+         turns, is_error, reason, message",
+    ),
 ];
 
 /// Every topic that this daemon can produce today, in the order people read it.
@@ -217,9 +222,23 @@ pub const TOPICS: &[TopicSpec] = &[
         meaning: "partial output; a signal: no position, may be dropped, read back by offset",
         data: &[
             ("task_id", "the task"),
-            ("stream", "stdout or stderr"),
+            ("stream", "stdout or stderr; text: what a prompt's model says"),
             ("offset", "bytes of the stream before this text"),
             ("text", "foreign text; bytes that are not UTF-8 shown as U+FFFD"),
+        ],
+        signal: true,
+    },
+    TopicSpec {
+        name: "task.progress",
+        subject: "task/<id>",
+        severity: Severity::Debug,
+        meaning: "a prompt's model calls a tool; a signal: no position, may be dropped",
+        data: &[
+            ("task_id", "the task"),
+            ("tool_id", "the call"),
+            ("tool", "the tool's name, where it begins"),
+            ("summary", "what it was called with, shortened; foreign text"),
+            ("state", "begun, done or failed"),
         ],
         signal: true,
     },

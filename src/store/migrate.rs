@@ -113,9 +113,26 @@ const TASK_STALLED: &str = "
 ALTER TABLE task ADD COLUMN stalled TEXT; -- JSON; null while it shows life
 ";
 
+/// Version 7: prompts, and the sessions that can be gone on with.
+const PROMPTS: &str = "
+CREATE TABLE prompt (
+    task      TEXT PRIMARY KEY,
+    project   TEXT NOT NULL,
+    principal TEXT NOT NULL,
+    member    TEXT NOT NULL,
+    provider  TEXT NOT NULL,
+    folder    TEXT NOT NULL,
+    session   TEXT,             -- the provider's own id of the conversation
+    created   INTEGER NOT NULL,
+    result    TEXT              -- JSON, once it has ended
+) STRICT, WITHOUT ROWID;
+CREATE INDEX prompt_by_session ON prompt (session);
+CREATE INDEX prompt_by_age ON prompt (created);
+";
+
 /// What brings a database from one version to the next, from none on.
 const STEPS: [&str; SCHEMA_VERSION as usize] =
-    [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS, TASK_STALLED];
+    [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS, TASK_STALLED, PROMPTS];
 
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
@@ -194,7 +211,7 @@ mod tests {
         bring_up(&connection, &path).unwrap();
         assert_eq!(schema_version(&connection).unwrap(), SCHEMA_VERSION);
         assert_eq!(kept(&connection), 3);
-        for added in ["token", "session", "member"] {
+        for added in ["token", "session", "member", "prompt"] {
             let sql = format!("SELECT count(*) FROM {added}");
             let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
             assert_eq!(rows, 0, "{added}");

@@ -53,6 +53,23 @@ impl Snapshot<'_> {
     }
 }
 
+impl Snapshot<'_> {
+    /// The position of the first event of fleetd's own that has one of these ids.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn first_of(
+        &self,
+        project: &Project,
+        ids: &[String; 2],
+    ) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT min(seq) FROM event
+            WHERE project = ?1 AND publisher = '' AND id IN (?2, ?3)";
+        let mut statement = self.connection().prepare_cached(sql)?;
+        Ok(statement.query_row(params![project.as_str(), ids[0], ids[1]], |row| row.get(0))?)
+    }
+}
+
 impl Tx<'_> {
     /// Number of tasks on `member` that have not ended.
     pub fn open_tasks_on(&self, member: &str) -> Result<u64, StoreError> {

@@ -4,6 +4,7 @@
 
 mod event;
 mod member;
+mod prompt;
 mod status;
 mod task;
 
@@ -15,6 +16,10 @@ pub use member::{
     MemberDetail, MemberDetailResult, MemberResult, MemberSelector, MemberSettings, MemberSummary,
     MemberType, MemberView, RegisterMember, RemoveMember, RemoveMemberResult, RoleName,
     SetupSshKey, TextFormat, UpdateMember,
+};
+pub use prompt::{
+    ContextSize, DEFAULT_PROMPT_TIMEOUT_S, EndedPrompt, ExecutePrompt, ExecutePromptResult,
+    PromptView, ResumeWish, StopPrompt, StopPromptResult, StoppedPrompt,
 };
 pub use status::{FleetStatus, JournalStatus, MemberStatus, NoArguments, VersionResult};
 pub use task::{

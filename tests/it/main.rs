@@ -19,6 +19,7 @@ mod gate;
 mod http;
 mod mcp;
 mod member;
+mod prompt;
 mod reach;
 mod release;
 mod store;

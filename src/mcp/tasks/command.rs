@@ -1,4 +1,4 @@
-//! Commands as tasks: the fleet's own, durable before they are named and
+//! Commands and prompts as tasks: the fleet's own, durable before they are named and
 //! readable after a restart.
 //!
 //! A command's own end, whatever its exit status, is the result of the call, so
@@ -14,8 +14,8 @@ use crate::mcp::refusal::code;
 use crate::mcp::tools::{Context, Deps, Failure, Outcome, outcome_of};
 use crate::model::{Principal, Task, TaskId, TaskState};
 
-/// The tool whose calls become tasks of the fleet.
-pub const TOOL: &str = "execute_command";
+/// The tools whose calls become tasks of the fleet.
+pub const TOOLS: [&str; 2] = ["execute_command", "execute_prompt"];
 
 /// # Errors
 /// As [`super::detailed`].

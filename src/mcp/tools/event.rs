@@ -112,7 +112,7 @@ async fn wait_for_events(
     } else {
         None
     };
-    Ok(Reply { value: result(page, timed_out), text })
+    Ok(Reply { value: result(page, timed_out), text, failed: false })
 }
 
 /// Waits for the first events after `page`, which is empty; `false` if none came.

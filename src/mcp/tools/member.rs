@@ -109,7 +109,11 @@ async fn list_members(
         let lines: Vec<_> = members.iter().map(line).collect();
         lines.join("\n")
     });
-    Ok(Reply { value: ListMembersResult { total: members.len() as u64, members }, text })
+    Ok(Reply {
+        value: ListMembersResult { total: members.len() as u64, members },
+        text,
+        failed: false,
+    })
 }
 
 fn line(member: &MemberSummary) -> String {
@@ -147,7 +151,7 @@ async fn member_detail(
             member.since
         )
     });
-    Ok(Reply { value: result, text })
+    Ok(Reply { value: result, text, failed: false })
 }
 
 async fn register_member(

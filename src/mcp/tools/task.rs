@@ -14,7 +14,7 @@ use crate::wire::tools::{
     MonitorTaskResult, MonitoredTask, OnCancel, StopTask, StopTaskResult, TaskView,
 };
 
-use super::{About, Context, Failure, Hints, Outcome, READS, Reply, Tool, row};
+use super::{About, Context, Failure, Hints, Outcome, READS, Reply, Tool, prompt, row};
 
 /// Output of one call, both streams together.
 const MOST_OUTPUT: usize = 256 * 1024;
@@ -72,9 +72,15 @@ pub fn rows() -> [Tool; 4] {
 /// # Errors
 /// If its output cannot be read.
 pub async fn outcome_of(context: &Context, task: &Task) -> Result<Outcome, Failure> {
+    if context.deps.fleet.is_prompt(context.principal(), task.id).await? {
+        let reply = prompt::reply(context, task).await?;
+        let structured = serde_json::to_value(&reply.value).map_err(Failure::Encode)?;
+        let text = reply.text.unwrap_or_default();
+        return Ok(Outcome { structured, text, failed: reply.failed });
+    }
     let result = ended(context, task).await?;
     let structured = serde_json::to_value(&result).map_err(Failure::Encode)?;
-    Ok(Outcome { structured, text: render(&result) })
+    Ok(Outcome { structured, text: render(&result), failed: false })
 }
 
 async fn execute_command(
@@ -93,7 +99,7 @@ async fn execute_command(
     };
     let result = ended(&context, &task).await?;
     let text = Some(render(&result));
-    Ok(Reply { value: result, text })
+    Ok(Reply { value: result, text, failed: false })
 }
 
 fn specification(context: &Context, asked: ExecuteCommand) -> Result<CommandSpec, Failure> {
@@ -127,6 +133,7 @@ fn specification(context: &Context, asked: ExecuteCommand) -> Result<CommandSpec
         retries: if asked.long_running { asked.max_retries } else { 0 },
         restart: asked.restart_command.map(Program::Shell),
         project: context.principal().home_project(),
+        prompt: None,
     })
 }
 
@@ -256,10 +263,13 @@ async fn monitor_task(
             Some(offset) => output::part(&context, id, stream, offset, most).await,
             None => output::tail(&context, id, stream, most).await,
         };
+        let fleet = &context.deps.fleet;
+        let report = fleet.prompt_report(context.principal(), id, asked.text_offset, most).await?;
         tasks.push(MonitoredTask {
             task: TaskView::from(&task),
             stdout: part(OutputStream::Stdout, asked.stdout_offset).await?,
             stderr: part(OutputStream::Stderr, asked.stderr_offset).await?,
+            prompt: report.map(prompt::view),
         });
     }
     Ok(MonitorTaskResult { tasks }.into())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::default_limit;
+use super::{PromptView, default_limit};
 use crate::model::{Exit, Task, TaskState};
 
 /// Seconds without output after which a command is ended, unless the caller says otherwise.
@@ -176,6 +176,9 @@ pub struct MonitorTask {
     /// Show stderr from this byte on. Default: the last part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr_offset: Option<u64>,
+    /// Of a prompt: show its text from this byte on. Default: the last part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_offset: Option<u64>,
     /// Most bytes of each stream to show, up to 262144.
     #[serde(default = "default_text")]
     pub max_bytes: u32,
@@ -194,6 +197,9 @@ pub struct MonitoredTask {
     pub task: TaskView,
     pub stdout: OutputText,
     pub stderr: OutputText,
+    /// If it is a prompt: its text, and what came of it.
+    #[serde(default)]
+    pub prompt: Option<PromptView>,
 }
 
 /// A part of a stream as text.

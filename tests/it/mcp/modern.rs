@@ -48,6 +48,8 @@ async fn the_list_of_tools_is_the_same_every_time_and_in_every_era() {
             "monitor_task",
             "list_tasks",
             "stop_task",
+            "execute_prompt",
+            "stop_prompt",
             "list_events",
             "wait_for_events",
             "publish_event",

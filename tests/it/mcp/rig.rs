@@ -72,6 +72,7 @@ impl Rig {
             runs,
             supervisor: env!("CARGO_BIN_EXE_fleetd").into(),
             tasks: fleetd::config::Tasks::default(),
+            providers: fleetd::config::Providers::built_in(),
             roster: crate::task::rig::roster(dir.path()),
         };
         let fleet = Fleet::new(options, bus.clone());

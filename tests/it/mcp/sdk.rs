@@ -39,7 +39,7 @@ fn the_typescript_sdk_lists_calls_and_hears_exactly_once_through_kill_9() {
     let daemon = Daemon::start();
     let mut client = Script::node(&daemon, SOURCE);
     let tools = &client.said()[0];
-    assert_eq!(tools["tools"].as_array().unwrap().len(), 10, "{tools}");
+    assert_eq!(tools["tools"].as_array().unwrap().len(), 12, "{tools}");
     assert_eq!(tools["revision"], "2025-11-25");
 
     let quick = start(&mut client, "echo hello");

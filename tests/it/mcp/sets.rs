@@ -10,7 +10,8 @@ use super::rig::{Answer, MODERN, Reader, Rig, initialize, read, request};
 use crate::support::{Daemon, Home, PATIENCE, Pipe, Request, reply, rpc, run};
 
 const EVENT: [&str; 3] = ["list_events", "wait_for_events", "publish_event"];
-const TASK: [&str; 4] = ["execute_command", "monitor_task", "list_tasks", "stop_task"];
+const TASK: [&str; 6] =
+    ["execute_command", "monitor_task", "list_tasks", "stop_task", "execute_prompt", "stop_prompt"];
 
 fn names(answer: &Value) -> Vec<&str> {
     let tools = answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("{answer}"));

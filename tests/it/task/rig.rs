@@ -52,6 +52,7 @@ fn spec(program: Program) -> CommandSpec {
         retries: 0,
         restart: None,
         project: Project::default_project(),
+        prompt: None,
     }
 }
 
@@ -90,6 +91,7 @@ impl Rig {
             runs: dir.path().join("runs"),
             supervisor: PathBuf::from(env!("CARGO_BIN_EXE_fleetd")),
             tasks: settings.clone(),
+            providers: config::Providers::built_in(),
             roster: roster(dir.path()),
         };
         let fleet = Fleet::new(options, bus.clone());

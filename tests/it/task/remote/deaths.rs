@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::rig::{SETTINGS, end, gated, join, look, open, pair, runs, start_on, until_state};
 use crate::support::{
-    Conn, Daemon, PATIENCE, Program, Random, Sshd, in_own_network, reply, run, tool_request, within,
+    Conn, Daemon, Home, PATIENCE, Program, Random, Sshd, in_own_network, reply, run, tool_request,
+    within,
 };
 
 const MEMBERS: usize = 8;
@@ -16,9 +17,15 @@ const TASKS: usize = 32;
 
 /// A daemon with many members, which are folders of one machine.
 fn crowd() -> (Daemon, Sshd) {
-    let (daemon, sshd) = (Daemon::configured(SETTINGS), Sshd::start());
+    let (home, sshd) = (Home::new(), Sshd::start());
+    home.configure(SETTINGS);
+    // A provider that answers with the prompt, and keeps count of what it was asked.
+    let row = "[echo]\ncommand = [\"tee\", \"-a\", \"asked\"]\n";
+    std::fs::write(home.path().join(".config/fleetd/providers.toml"), row).unwrap();
+    let daemon = Daemon::start_in(home);
     for at in 0..MEMBERS {
-        let more = json!({"work_folder": sshd.path(&format!("work{at}")), "concurrency": 2});
+        let folder = sshd.path(&format!("work{at}"));
+        let more = json!({"work_folder": folder, "concurrency": 2, "llm_provider": "echo"});
         join(&daemon, &format!("m{at}"), &sshd, more);
     }
     (daemon, sshd)
@@ -96,6 +103,33 @@ fn a_start_that_never_left_is_made_by_the_next_daemon() {
     let daemon = daemon.restart_after_kill9().restart_after_kill9();
     sshd.thaw();
     settle(&daemon, &tasks);
+}
+
+/// The same with prompts: each completes once, with its text.
+#[test]
+fn a_prompt_that_never_left_is_asked_by_the_next_daemon() {
+    let (daemon, sshd) = crowd();
+    sshd.freeze();
+    let ask = |at: usize| {
+        let member = format!("m{}", at % MEMBERS);
+        let prompt = format!("question {at}.");
+        let arguments = json!({"prompt": prompt, "member_name": member, "async": true});
+        let started = daemon.tool("execute_prompt", arguments);
+        (started["stream_id"].as_str().unwrap().to_owned(), prompt)
+    };
+    let prompts: Vec<_> = (0..TASKS).map(ask).collect();
+    let daemon = daemon.restart_after_kill9().restart_after_kill9();
+    sshd.thaw();
+    for (at, (id, prompt)) in prompts.iter().enumerate() {
+        let task = end(&daemon, id);
+        assert_eq!(task["state"], "completed", "{task}");
+        let response = task["prompt"]["response"].as_str().unwrap();
+        assert_eq!(response.trim(), prompt, "{task}");
+        assert_eq!(crate::gate::ends(&daemon, id), 1, "{task}");
+        let asked = sshd.path(&format!("work{}", at % MEMBERS)).join("asked");
+        let asked = std::fs::read_to_string(asked).unwrap();
+        assert_eq!(asked.matches(prompt.as_str()).count(), 1, "{asked}");
+    }
 }
 
 /// A wish to stop is not forgotten over it.

@@ -1,0 +1,9 @@
+//! Prompts with the real programs of the models' makers, against a model stub on
+//! loopback.
+
+mod cli;
+mod ends;
+mod providers;
+mod queue;
+mod restart;
+mod rig;
