@@ -8,7 +8,7 @@
 
 mod server;
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -177,12 +177,4 @@ fn status(name: &str) -> Result<u64> {
     let text = std::fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)).context("no such line")?;
     Ok(line.split_whitespace().next().context("no number")?.parse()?)
-}
-
-/// `ssh-keygen` without questions.
-fn keygen(path: &std::path::Path) -> Result<()> {
-    let mut command = Command::new("ssh-keygen");
-    let status = command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status()?;
-    anyhow::ensure!(status.success(), "ssh-keygen has failed");
-    Ok(())
 }

@@ -2,13 +2,11 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-
-use super::keygen;
 
 /// Dropping it ends it; its sessions end with their clients.
 pub struct Server {
@@ -70,6 +68,29 @@ impl Server {
         self.dir.path().join(name)
     }
 
+    /// The processes that serve its connections now.
+    #[allow(dead_code, reason = "one of the two benchmarks that start it asks")]
+    pub fn below(&self) -> Result<Vec<i32>> {
+        let mut parents = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
+            // One that has just ended has no parent.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let mut fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
+            parents.extend(fields.nth(1).and_then(|of| of.parse::<i32>().ok()).map(|of| (pid, of)));
+        }
+        let mut found = vec![i32::try_from(self.child.id())?];
+        let mut at = 0;
+        while let Some(parent) = found.get(at).copied() {
+            found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+            at += 1;
+        }
+        Ok(found.split_off(1))
+    }
+
     /// `ssh` or `sftp` with this home's configuration.
     pub fn ssh(&self, program: &str) -> Command {
         let mut command = Command::new(program);
@@ -84,4 +105,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `ssh-keygen` without questions.
+fn keygen(path: &Path) -> Result<()> {
+    let mut command = Command::new("ssh-keygen");
+    let status = command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path).status()?;
+    anyhow::ensure!(status.success(), "ssh-keygen has failed");
+    Ok(())
 }

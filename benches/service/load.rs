@@ -49,6 +49,25 @@ pub fn post(server: &Server, path: &str, kind: &str, body: &str, headers: &str) 
     .into_bytes()
 }
 
+/// Writes one call of a tool, stateless.
+pub fn tool(server: &Server, name: &str, arguments: &serde_json::Value) -> Vec<u8> {
+    let body = serde_json::json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": {
+            "name": name,
+            "arguments": arguments,
+            "_meta": {
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {},
+            },
+        },
+    });
+    let headers = format!(
+        "Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: {name}\r\n"
+    );
+    post(server, "/mcp", "application/json", &body.to_string(), &headers)
+}
+
 /// Reads one answer with a content length; fails unless its status is 2xx.
 pub async fn answer(stream: &mut TcpStream, held: &mut Vec<u8>) -> Result<Vec<u8>> {
     let mut buffer = [0; 8192];

@@ -3,7 +3,9 @@
 //! `cargo bench --bench service [-- NAME…]` prints medians of five rounds; a
 //! round measures floor and product one after the other, so that a noisy
 //! neighbour hits both. Names: ready, memory, publish, fanout, paced, idle,
-//! replay, execute, tools, sessions, abandoned, listens, files. Nothing here asserts: a benchmark informs, a person judges.
+//! replay, execute, tools, sessions, abandoned, listens, files; with members behind
+//! a server of OpenSSH on loopback: remote, stdin, partial, status, offline.
+//! Nothing here asserts: a benchmark informs, a person judges.
 
 mod bare;
 mod daemon;
@@ -13,7 +15,10 @@ mod listens;
 mod load;
 mod mcp;
 mod measure;
+mod members;
 mod report;
+#[path = "../reach/server.rs"]
+mod sshd;
 
 use anyhow::{Result, bail};
 
@@ -32,6 +37,11 @@ const ALL: &[&str] = &[
     "abandoned",
     "listens",
     "files",
+    "remote",
+    "stdin",
+    "partial",
+    "status",
+    "offline",
 ];
 
 fn main() -> Result<()> {
@@ -69,7 +79,12 @@ fn main() -> Result<()> {
                 "sessions" => mcp::sessions().await,
                 "abandoned" => mcp::abandoned().await,
                 "listens" => listens::listens().await,
-                _ => files::files().await,
+                "files" => files::files().await,
+                "remote" => members::remote().await,
+                "stdin" => members::stdin().await,
+                "partial" => members::partial().await,
+                "status" => members::status().await,
+                _ => members::offline().await,
             }
         })?;
     }

@@ -6,7 +6,9 @@ use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::daemon::Server;
-use super::load::{Subscribers, answer, connect, post, publish as load_publish, publish_request};
+use super::load::{
+    Subscribers, answer, connect, post, publish as load_publish, publish_request, tool,
+};
 use super::report::{ROUNDS, beside, line, median, millis, percentile};
 
 /// How long one round of a rate lasts.
@@ -240,13 +242,15 @@ async fn copy_once(bytes: u64) -> Result<f64> {
 
 pub async fn execute() -> Result<()> {
     let server = Server::fresh()?;
+    let asked = serde_json::json!({ "command": "true", "async": true });
+    let request = tool(&server, "execute_command", &asked);
     let (mut tails, mut middles, mut floor) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let mut stream = connect(server.address).await?;
         let (mut held, mut latencies, mut spawns) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..40 {
             let sent = Instant::now();
-            stream.write_all(&execute_request(&server)).await?;
+            stream.write_all(&request).await?;
             let body = answer(&mut stream, &mut held).await?;
             latencies.push(millis(sent.elapsed()));
             let text = String::from_utf8_lossy(&body).into_owned();
@@ -272,22 +276,6 @@ pub async fn execute() -> Result<()> {
         "<= 50",
     );
     Ok(())
-}
-
-fn execute_request(server: &Server) -> Vec<u8> {
-    let body = serde_json::json!({
-        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-        "params": {
-            "name": "execute_command",
-            "arguments": { "command": "true", "async": true },
-            "_meta": {
-                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-                "io.modelcontextprotocol/clientCapabilities": {},
-            },
-        },
-    });
-    let headers = "Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: execute_command\r\n";
-    post(server, "/mcp", "application/json", &body.to_string(), headers)
 }
 
 /// Publishes `count` events in batches.
