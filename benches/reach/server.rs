@@ -68,29 +68,6 @@ impl Server {
         self.dir.path().join(name)
     }
 
-    /// The processes that serve its connections now.
-    #[allow(dead_code, reason = "one of the two benchmarks that start it asks")]
-    pub fn below(&self) -> Result<Vec<i32>> {
-        let mut parents = Vec::new();
-        for entry in fs::read_dir("/proc")? {
-            let name = entry?.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else {
-                continue;
-            };
-            // One that has just ended has no parent.
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let mut fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
-            parents.extend(fields.nth(1).and_then(|of| of.parse::<i32>().ok()).map(|of| (pid, of)));
-        }
-        let mut found = vec![i32::try_from(self.child.id())?];
-        let mut at = 0;
-        while let Some(parent) = found.get(at).copied() {
-            found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
-            at += 1;
-        }
-        Ok(found.split_off(1))
-    }
-
     /// `ssh` or `sftp` with this home's configuration.
     pub fn ssh(&self, program: &str) -> Command {
         let mut command = Command::new(program);
