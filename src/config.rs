@@ -79,6 +79,17 @@ pub struct Tasks {
     pub keep_days: u64,
     /// Output of ended runs kept in all.
     pub keep_mib: u64,
+    /// Seconds without a sign of life after which a run counts as stalled; 0 is never.
+    pub stall_after_s: u64,
+    pub stall_action: StallAction,
+}
+
+/// What is done about a stalled run, besides telling of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StallAction {
+    Tell,
+    Stop,
 }
 
 /// Machines that are reached by SSH.
@@ -152,6 +163,8 @@ impl Default for Tasks {
             stop_grace_s: 5,
             keep_days: 7,
             keep_mib: 1024,
+            stall_after_s: 150,
+            stall_action: StallAction::Tell,
         }
     }
 }

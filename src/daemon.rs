@@ -200,9 +200,10 @@ impl Daemon {
         let http = Http::new(options, services);
         http.load_tokens().await?;
         http.tick(process::descriptors());
-        http.serve(tcp, unix);
         let facts = Facts { instance: &instance, started, port, url: &url, proof_key: &proof_key };
+        // The card comes first: whoever is answered on the Unix socket may read it at once.
         let card = Card::write(paths, &facts)?;
+        http.serve(tcp, unix);
         Ok(Self { claim, source, config, logging, bus, fleet, mcp, http, card, url })
     }
 

@@ -22,6 +22,7 @@ mod remote;
 mod roster;
 mod rundir;
 mod spec;
+mod stall;
 mod state;
 mod supervisor;
 mod sweep;

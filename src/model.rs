@@ -24,7 +24,7 @@ pub use member::{
     ModelTiers, Reachable, Remote, Unattended,
 };
 pub use principal::{Principal, PrincipalId, Project, ProjectError, Scope};
-pub use task::{Exit, OutputStream, RunId, Task, TaskId, TaskIdError, TaskState};
+pub use task::{Exit, OutputStream, RunId, Stalled, Task, TaskId, TaskIdError, TaskState};
 pub use timestamp::Timestamp;
 pub use toolset::{ToolSet, ToolSetError, ToolSets};
 pub use topic::{TOPICS, Topic, TopicError, TopicSpec, topic_spec};

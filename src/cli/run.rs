@@ -57,6 +57,10 @@ pub struct Run {
     /// End the command after so many seconds in all.
     #[arg(long, value_name = "SECONDS")]
     max_total: Option<u64>,
+    /// Tell of it after so many seconds without output or CPU use; 0 is never
+    /// [default: stall_after_s of the daemon's settings].
+    #[arg(long, value_name = "SECONDS")]
+    stall_after: Option<u64>,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -97,6 +101,7 @@ impl Run {
             member_id: None,
             timeout_s: self.timeout,
             max_total_s: self.max_total,
+            stall_after_s: self.stall_after,
             run_from: folder,
             run_async: true,
             long_running: false,
@@ -322,6 +327,7 @@ mod tests {
             signal_possible: None,
             reason: None,
             stop_requested: false,
+            stalled_since: None,
             stdout_bytes: 0,
             stderr_bytes: 0,
         }

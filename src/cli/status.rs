@@ -8,6 +8,7 @@ use serde_json::json;
 use super::output::{Output, Style};
 use super::{Cx, Outcome, exit, quote, table};
 use crate::client::ClientError;
+use crate::model::Timestamp;
 use crate::wire::tools::{FleetStatus, MemberStatus, NoArguments, TaskView};
 
 /// Show the daemon, its journal, its members and what they are doing.
@@ -109,7 +110,7 @@ fn member_row(member: &MemberStatus) -> Vec<String> {
 fn task_row(task: &TaskView) -> Vec<String> {
     vec![
         task.task_id.clone(),
-        task.state.as_str().to_owned(),
+        super::task::state(task, Timestamp::now()),
         task.member.clone(),
         quote::for_people(&task.command).to_owned(),
     ]

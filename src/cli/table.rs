@@ -52,6 +52,16 @@ pub fn duration(millis: u64) -> String {
     }
 }
 
+/// About how long ago, short enough for a column: `45s`, `3m`, `2h`, `5d`.
+pub fn age(millis: u64) -> String {
+    match millis / 1000 {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m", seconds / 60),
+        seconds @ 3600..86_400 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
 /// `17 B`, `1.2 KiB`, `3.4 GiB`.
 pub fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -88,6 +98,7 @@ mod tests {
         assert_eq!(duration(184_000), "3 min 4 s");
         assert_eq!(duration(7_500_000), "2 h 5 min");
         assert_eq!(duration(273_600_000), "3 d 4 h");
+        assert_eq!([45_900, 200_000, 7_500_000, 500_000_000].map(age), ["45s", "3m", "2h", "5d"]);
         assert_eq!(bytes(17), "17 B");
         assert_eq!(bytes(1_300), "1.2 KiB");
         assert_eq!(bytes(u64::MAX), "1638.3 PiB");

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::output::Style;
 use super::{Cx, Outcome, exit, quote, table, text};
 use crate::client::Client;
-use crate::model::{OutputStream, Project, TaskId, TaskState};
+use crate::model::{OutputStream, Project, TaskId, TaskState, Timestamp};
 use crate::wire::tools::{
     ListTasks, ListTasksResult, MonitoredTask, StopTask, StopTaskResult, TaskView,
 };
@@ -145,7 +145,7 @@ fn listing(tasks: &[TaskView], width: u16) -> String {
     let rows = tasks.iter().map(|task| {
         vec![
             task.task_id.clone(),
-            task.state.as_str().to_owned(),
+            state(task, Timestamp::now()),
             task.member.clone(),
             table::time(&task.created),
             task.duration_ms.map_or_else(|| "-".to_owned(), table::duration),
@@ -154,6 +154,14 @@ fn listing(tasks: &[TaskView], width: u16) -> String {
         ]
     });
     table::table(&["ID", "STATE", "MEMBER", "CREATED", "TOOK", "EXIT", "COMMAND"], rows, width)
+}
+
+/// How it stands, in a word: a stalled task is one that needs a look.
+pub fn state(task: &TaskView, now: Timestamp) -> String {
+    match task.stalled_since.as_deref().and_then(Timestamp::parse) {
+        Some(since) => format!("stalled {}", table::age(now.millis_since(since))),
+        None => task.state.as_str().to_owned(),
+    }
 }
 
 /// How it ended, in a word.
@@ -201,7 +209,7 @@ fn shown(task: &MonitoredTask, width: u16, strong: impl Fn(&str) -> String) -> S
     let mut pairs = vec![
         ("task", view.task_id.clone()),
         ("command", quote::for_people(&view.command).to_owned()),
-        ("state", view.state.as_str().to_owned()),
+        ("state", state(view, Timestamp::now())),
         ("exit", end(view.exit_code, view.signal)),
         ("member", view.member.clone()),
         ("created", table::time(&view.created)),
@@ -255,6 +263,14 @@ mod tests {
 ID                                    STATE   MEMBER  CREATED               TOOK   EXIT  COMMAND
 1d0c1f5e-6d34-4c0e-8a4e-9a3c0d1c8f11  failed  local   2026-11-20 10:00:00Z  3.5 s  2     make 'a b'";
         assert_eq!(listing(&[monitored().task], u16::MAX), expected);
+    }
+
+    #[test]
+    fn a_stalled_task_says_since_when() {
+        let mut task = monitored().task;
+        task.stalled_since = Some("2026-11-20T10:00:00Z".to_owned());
+        let now = Timestamp::parse("2026-11-20T10:03:20Z").unwrap();
+        assert_eq!(state(&task, now), "stalled 3m");
     }
 
     #[test]

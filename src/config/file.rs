@@ -70,6 +70,7 @@ fn check(config: &Config) -> Result<(), (&'static str, &'static str, &'static st
         ("tasks", "stop_grace_s", 0, tasks.stop_grace_s),
         ("tasks", "keep_days", 1, tasks.keep_days),
         ("tasks", "keep_mib", 1, tasks.keep_mib),
+        ("tasks", "stall_after_s", 0, tasks.stall_after_s),
         ("members", "keepalive_s", 1, members.keepalive_s),
         ("members", "offline_after_s", 1, members.offline_after_s),
         ("members", "connect_timeout_s", 1, members.connect_timeout_s),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::plan::{Plan, StdinKind};
+use super::stall::{self, Watch};
 use super::{CommandSpec, FleetError, Program, Stdin};
 use crate::config;
 use crate::model::{Member, MemberPlace};
@@ -90,9 +91,7 @@ pub fn plan(
             (spec.env.clone(), folder.to_owned())
         }
     };
-    let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    // A century: sums of instants and limits stay far from overflow.
-    let bounded = |limit: Duration| millis(limit).min(100 * 365 * 24 * 60 * 60 * 1000);
+    let stall = watch(spec, member, tasks, &env);
     Plan {
         order,
         member: member.id,
@@ -111,7 +110,37 @@ pub fn plan(
         umask,
         retries: spec.retries,
         restart: spec.restart.clone(),
+        stall,
     }
+}
+
+/// Milliseconds, a century at most: sums of instants and limits stay far from overflow.
+fn bounded(limit: Duration) -> u64 {
+    let millis = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    millis.min(100 * 365 * 24 * 60 * 60 * 1000)
+}
+
+/// When the run counts as stalled, and by what. A member's transcripts are not
+/// looked for here: this machine's home is not its home.
+fn watch(
+    spec: &CommandSpec,
+    member: &Member,
+    tasks: &config::Tasks,
+    env: &BTreeMap<String, String>,
+) -> Option<Watch> {
+    let after = spec.stall_after.unwrap_or(Duration::from_secs(tasks.stall_after_s));
+    let home = env.get("HOME").map_or_else(|| Path::new("/"), Path::new);
+    let transcript = match &member.place {
+        MemberPlace::Remote(_) => None,
+        // The environment may have moved what its program's row says.
+        MemberPlace::Local => {
+            let config = env.get("CLAUDE_CONFIG_DIR").map(String::as_str);
+            let stated = || spec.transcript.as_ref().map(|pattern| stall::at_home(pattern, home));
+            stall::of_program(&spec.program, home, config).or_else(stated)
+        }
+    };
+    let stop = tasks.stall_action == config::StallAction::Stop;
+    (after > Duration::ZERO).then(|| Watch { after_ms: bounded(after), stop, transcript })
 }
 
 /// The plan of the run after a failed one.

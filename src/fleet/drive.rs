@@ -15,6 +15,7 @@ use super::plan::{Pids, Plan, StdinKind};
 use super::process::Boot;
 use super::prompts;
 use super::rundir::{Input as RunInput, RunDir, lasting};
+use super::stall::Processes;
 use super::state::{Input, Outcome, apply};
 use super::watch::Supervisor;
 use super::{FleetError, Inner};
@@ -126,9 +127,10 @@ impl Inner {
                 self.persist(live.id, Input::Began { pid: pids.command }).await?;
                 live.reach(Phase::Running);
             }
+            let processes = Processes::Below(pids.supervisor.pid);
             let find = move || Supervisor::find(pids.supervisor);
             if let Some(supervisor) = self.certainly(live.id, find).await? {
-                self.accompany(live, &dir, supervisor, adopted).await?;
+                self.accompany(live, &dir, supervisor, processes, adopted).await?;
             }
         }
         if let Some(child) = &mut child {
@@ -221,6 +223,7 @@ impl Inner {
         live: &Arc<Live>,
         dir: &RunDir,
         supervisor: Supervisor,
+        processes: Processes,
         adopted: bool,
     ) -> Result<(), Leaving> {
         let supervisor = Arc::new(supervisor);
@@ -242,6 +245,7 @@ impl Inner {
         }
         tokio::select! {
             () = supervisor.ended() => {}
+            Err(leaving) = self.keep_vigil(live, dir, processes, !adopted) => return Err(leaving),
             () = frames.serve(&self.bus, live.changed.subscribe()) => {}
             () = self.closing.cancelled() => return Err(Leaving),
         }

@@ -17,9 +17,9 @@ pub fn retry(dir: &RunDir, outcome: &Outcome) -> Option<Plan> {
         (None, exit) => exit != Some(Exit::Code(0)),
         // A limit on the whole is a limit on all runs; what cannot start will
         // not start the next time.
-        (Some(cause), _) => cause == Cause::Inactivity,
+        (Some(cause), _) => matches!(cause, Cause::Inactivity | Cause::Stalled),
     };
-    if !failed || dir.has("stop") {
+    if !failed || (dir.has("stop") && !dir.has("stop.stalled")) {
         return None;
     }
     dir.spec().ok().filter(|plan| plan.retries > 0).map(|plan| next_plan(&plan))
@@ -103,6 +103,10 @@ fn reason(dir: &RunDir, status: &Status) -> Option<String> {
     let why = match status.cause? {
         Cause::Stopped => String::from("stopped on request"),
         Cause::Inactivity => format!("ended after {} without output", limit(|p| p.inactivity_ms)),
+        Cause::Stalled => {
+            let after = limit(|plan| plan.stall.as_ref().map(|stall| stall.after_ms));
+            format!("stalled: no sign of life for {after}")
+        }
         Cause::Total => format!("ended after {} in all", limit(|p| p.total_ms)),
         Cause::NotStarted => status.detail.clone().unwrap_or_else(|| String::from("not started")),
     };

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Program;
 use super::process::{Boot, Identity};
+use super::stall::Watch;
 use crate::model::{Exit, MemberId};
 
 /// Everything a supervisor needs to know, and the daemon to go on after a restart.
@@ -35,6 +36,9 @@ pub struct Plan {
     pub retries: u32,
     /// What they run, if another program.
     pub restart: Option<Program>,
+    /// When it counts as stalled; never, if absent.
+    #[serde(default)]
+    pub stall: Option<Watch>,
 }
 
 /// What the command's standard input is.
@@ -93,6 +97,8 @@ pub enum Cause {
     Inactivity,
     /// Too long in all.
     Total,
+    /// No sign of life for too long, and the policy is to stop it.
+    Stalled,
     /// It could not be started.
     NotStarted,
 }

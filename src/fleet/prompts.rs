@@ -107,6 +107,7 @@ impl Fleet {
         let claim = Claim { member: member.id.to_string(), folder: place(&folder, local).await };
         let session = self.session(principal, &spec, &named, &claim).await?;
         let ask = Ask::new(&spec, &member, provider, session);
+        let transcript = ask.transcript(provider, &claim.folder);
         let prompted = Prompted {
             provider: named,
             format: provider.format,
@@ -121,6 +122,8 @@ impl Fleet {
             stdin: Stdin::Bytes(Bytes::from(spec.prompt)),
             inactivity: spec.inactivity,
             total: spec.total,
+            stall_after: None,
+            transcript,
             retries: 0,
             restart: None,
             project: spec.project,

@@ -13,6 +13,7 @@
 //! | `collect` | state, and what is not here yet |
 //! | `probe` | the state of many runs; one that has not begun is forbidden to |
 //! | `stop` | TERM, grace, KILL, to the group and to those who left it |
+//! | `usage` | CPU time of a run's group, asked only when it has been silent |
 //! | `input` | the next piece of an open standard input |
 //! | `sweep` | forgets what is mirrored, and what is old |
 //!
@@ -56,6 +57,7 @@ use super::live::Live;
 use super::outcome::never_began;
 use super::output::Frames;
 use super::plan::StdinKind;
+use super::stall::Processes;
 use super::state::Outcome;
 use super::{CommandSpec, FleetError, Inner, MemberHandle, RosterError};
 use crate::model::{MemberId, MemberPlace};
@@ -156,9 +158,12 @@ impl Inner {
             limit: None,
             told: false,
         };
+        let dir = course.dir.clone();
+        let processes = Processes::On(Arc::clone(place));
         let outcome = tokio::select! {
             outcome = course.run(if adopted { Stage::Probe } else { Stage::Start }) => outcome?,
             () = frames.serve(&self.bus, live.changed.subscribe()) => return Err(Leaving),
+            Err(leaving) = self.keep_vigil(live, &dir, processes, !adopted) => return Err(leaving),
             () = self.closing.cancelled() => return Err(Leaving),
         };
         frames.finish(&self.bus);

@@ -11,6 +11,7 @@
 //! | `stdout`, `stderr` | supervisor | the command's bytes, up to the cap |
 //! | `stdout.cut`, `stderr.cut` | supervisor | how many bytes the cap took |
 //! | `stop` | daemon | end the command |
+//! | `stop.stalled` | daemon | that `stop` is the policy for stalled runs, nobody's wish |
 //! | `status` | supervisor | how it ended; appears whole, or not at all |
 
 use std::fs::{File, OpenOptions};
@@ -266,6 +267,7 @@ mod tests {
             umask: 0o022,
             retries: 0,
             restart: None,
+            stall: None,
         }
     }
 

@@ -24,6 +24,11 @@ pub struct CommandSpec {
     pub inactivity: Option<Duration>,
     /// Time in all after which the command is ended.
     pub total: Option<Duration>,
+    /// Time without a sign of life after which it counts as stalled: zero is never,
+    /// absent what the settings say.
+    pub stall_after: Option<Duration>,
+    /// Files whose growth is a sign of life: `~/` begins at the home, `*` is any name.
+    pub transcript: Option<String>,
     /// Further attempts after a failure.
     pub retries: u32,
     /// The program of further attempts, if another.

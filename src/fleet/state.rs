@@ -1,12 +1,15 @@
 //! The life of a task: a pure function from a row and what happened to the next
 //! row and what to tell. It runs inside the transaction, on the current row.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::plan::{Cause, Status};
 use super::prompts;
 use super::providers::PromptResult;
-use crate::model::{EventError, Exit, NewEvent, RunId, Task, TaskState, Timestamp};
+use super::stall::Sample;
+use crate::model::{EventError, Exit, NewEvent, RunId, Stalled, Task, TaskState, Timestamp};
 
 /// Characters of the command that `task.started` carries.
 const SHOWN_COMMAND: usize = 256;
@@ -24,10 +27,27 @@ pub enum Input {
     Away { reason: String },
     /// The link is back, and it runs still.
     Back,
+    /// It shows no sign of life any more.
+    Quiet(Box<Quiet>),
+    /// It showed none, and does.
+    Lively,
     /// A run ended, and another follows.
     Again { next: RunId },
     /// A run ended, and it was the last.
     Ended(Box<Outcome>),
+}
+
+/// A silence, and what was before it.
+#[derive(Clone, Debug)]
+pub struct Quiet {
+    /// Since the last sign of life.
+    pub silent: Duration,
+    pub sample: Sample,
+    /// Bytes held of stdout and stderr.
+    pub offsets: [u64; 2],
+    pub last_lines: Vec<String>,
+    /// The policy is to stop it.
+    pub stops: bool,
 }
 
 /// How a run ended, as far as it can be known.
@@ -94,15 +114,30 @@ pub fn apply(task: &Task, input: &Input, now: Timestamp) -> Result<Option<Change
             next.state = TaskState::Starting;
             next.run = Some(*run);
             next.pid = None;
+            next.stalled = None;
             Vec::new()
         }
         Input::Away { reason } => {
             let data = json!({ "reason": reason });
-            vec![link_event("task.unreachable", task, data, now)?]
+            vec![run_event("task.unreachable", task, data, now)?]
         }
-        Input::Back => vec![link_event("task.resumed", task, json!({}), now)?],
+        Input::Back => {
+            let data = json!({ "after": "unreachable" });
+            vec![run_event("task.resumed", task, data, now)?]
+        }
+        Input::Quiet(quiet) if task.state == TaskState::Running && task.stalled.is_none() => {
+            vec![fall_silent(&mut next, quiet, now)?]
+        }
+        Input::Lively => {
+            let Some(stalled) = next.stalled.take() else { return Ok(None) };
+            let silent = now.millis_since(stalled.since) / 1000;
+            let data = json!({ "after": "stalled", "silent_s": silent });
+            vec![run_event("task.resumed", task, data, now)?]
+        }
         Input::Ended(outcome) => end(&mut next, outcome, now)?,
-        Input::Placed | Input::Began { .. } | Input::Again { .. } => return Ok(None),
+        Input::Placed | Input::Began { .. } | Input::Again { .. } | Input::Quiet(_) => {
+            return Ok(None);
+        }
     };
     Ok(Some(Change { task: next, events }))
 }
@@ -123,7 +158,7 @@ fn begin(task: &mut Task, pid: Option<u32>, now: Timestamp) -> Result<NewEvent, 
 }
 
 /// Tells of the link to the member; the task itself goes on as it is.
-fn link_event(
+fn run_event(
     topic: &str,
     task: &Task,
     mut data: Value,
@@ -134,6 +169,26 @@ fn link_event(
     data["member"] = json!(task.member);
     let run = task.run.map(|run| run.to_string()).unwrap_or_default();
     event(topic, task, data, format!("{run}.{topic}.{}", now.millis()), now)
+}
+
+fn fall_silent(task: &mut Task, quiet: &Quiet, now: Timestamp) -> Result<NewEvent, EventError> {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let silent_ms = i64::try_from(quiet.silent.as_millis()).unwrap_or(i64::MAX);
+    task.stalled = Some(Stalled {
+        since: Timestamp::from_millis(now.millis().saturating_sub(silent_ms)),
+        bytes: quiet.sample.bytes.unwrap_or(0),
+        transcript: quiet.sample.transcript,
+        cpu_ms: quiet.sample.cpu.map(millis),
+    });
+    let data = json!({
+        "silent_s": quiet.silent.as_secs(),
+        "cpu_s": quiet.sample.cpu.map(|cpu| cpu.as_millis() as f64 / 1000.0),
+        "stdout_offset": quiet.offsets[0],
+        "stderr_offset": quiet.offsets[1],
+        "last_lines": quiet.last_lines,
+        "action": if quiet.stops { "stop" } else { "tell" },
+    });
+    run_event("task.stalled", task, data, now)
 }
 
 fn cancel_unstarted(task: &mut Task, now: Timestamp) -> Result<NewEvent, EventError> {
@@ -162,6 +217,7 @@ fn end(task: &mut Task, outcome: &Outcome, now: Timestamp) -> Result<Vec<NewEven
     task.state = state;
     task.exit = exit;
     task.ended = Some(now);
+    task.stalled = None;
     task.reason.clone_from(&outcome.reason);
     if state == TaskState::Cancelled && task.reason.is_none() {
         task.reason = Some(String::from("stopped on request"));
@@ -254,6 +310,7 @@ mod tests {
             stop_requested: false,
             stdout_bytes: 0,
             stderr_bytes: 0,
+            stalled: None,
         }
     }
 
@@ -292,6 +349,7 @@ mod tests {
             (Some(Exit::Signal(15)), Some(Cause::Stopped), TaskState::Cancelled),
             (Some(Exit::Code(0)), Some(Cause::Stopped), TaskState::Cancelled),
             (Some(Exit::Signal(15)), Some(Cause::Inactivity), TaskState::Failed),
+            (Some(Exit::Signal(15)), Some(Cause::Stalled), TaskState::Failed),
             (None, Some(Cause::NotStarted), TaskState::Failed),
         ];
         let now = Timestamp::from_millis(2000);
@@ -314,6 +372,31 @@ mod tests {
         let change = change.unwrap().unwrap();
         assert_eq!(names(&change), ["task.started", "task.completed"]);
         assert_eq!(change.task.started, Some(Timestamp::from_millis(1500)));
+    }
+
+    #[test]
+    fn silence_and_life_are_told_once_each() {
+        let (now, later) = (Timestamp::from_millis(200_000), Timestamp::from_millis(260_000));
+        let sample = Sample { bytes: Some(7), transcript: None, cpu: Some(Duration::ZERO) };
+        let quiet = Input::Quiet(Box::new(Quiet {
+            silent: Duration::from_secs(150),
+            sample,
+            offsets: [4, 3],
+            last_lines: Vec::new(),
+            stops: false,
+        }));
+        assert!(apply(&task(TaskState::Starting), &quiet, now).unwrap().is_none());
+        let row = task(TaskState::Running);
+        assert!(apply(&row, &Input::Lively, now).unwrap().is_none());
+        let stalled = apply(&row, &quiet, now).unwrap().unwrap();
+        assert_eq!(names(&stalled), ["task.stalled"]);
+        assert_eq!(stalled.task.stalled.unwrap().since, Timestamp::from_millis(50_000));
+        assert!(apply(&stalled.task, &quiet, later).unwrap().is_none(), "told twice");
+        let lives = apply(&stalled.task, &Input::Lively, later).unwrap().unwrap();
+        assert_eq!((names(&lives), lives.task.stalled), (vec!["task.resumed"], None));
+        assert_eq!(lives.events[0].data["silent_s"], 210);
+        let ended = apply(&stalled.task, &outcome(Some(Exit::Code(0)), None), later);
+        assert_eq!(ended.unwrap().unwrap().task.stalled, None, "what has ended is not stalled");
     }
 
     #[test]

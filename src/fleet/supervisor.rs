@@ -293,7 +293,7 @@ impl<'a> Supervisor<'a> {
             limit.is_some_and(|limit| now >= since + Duration::from_millis(limit))
         };
         if self.dir.has("stop") {
-            Some(Cause::Stopped)
+            Some(if self.dir.has("stop.stalled") { Cause::Stalled } else { Cause::Stopped })
         } else if self.main.is_some() {
             None
         } else if over(self.plan.total_ms, self.started.0) {

@@ -297,6 +297,7 @@ fn new_task(
         stop_requested: false,
         stdout_bytes: 0,
         stderr_bytes: 0,
+        stalled: None,
     }
 }
 

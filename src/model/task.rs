@@ -114,6 +114,21 @@ pub struct Task {
     pub stop_requested: bool,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
+    /// It runs, and shows no sign of life.
+    pub stalled: Option<Stalled>,
+}
+
+/// What a run had shown by the time it was told as stalled: more than that is life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stalled {
+    /// The last sign of life.
+    pub since: Timestamp,
+    /// Bytes of output, and of input that it took.
+    pub bytes: u64,
+    /// A number that changes when its transcript grows, if it has one.
+    pub transcript: Option<u64>,
+    /// CPU time of its processes, if known.
+    pub cpu_ms: Option<u64>,
 }
 
 impl TaskId {

@@ -108,7 +108,12 @@ CREATE TABLE member (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// Version 6: prompts, and the sessions that can be gone on with.
+/// Version 6: what a stalled run had shown by the time it was told.
+const TASK_STALLED: &str = "
+ALTER TABLE task ADD COLUMN stalled TEXT; -- JSON; null while it shows life
+";
+
+/// Version 7: prompts, and the sessions that can be gone on with.
 const PROMPTS: &str = "
 CREATE TABLE prompt (
     task      TEXT PRIMARY KEY,
@@ -127,7 +132,7 @@ CREATE INDEX prompt_by_age ON prompt (created);
 
 /// What brings a database from one version to the next, from none on.
 const STEPS: [&str; SCHEMA_VERSION as usize] =
-    [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS, PROMPTS];
+    [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS, TASK_STALLED, PROMPTS];
 
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.

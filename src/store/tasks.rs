@@ -8,7 +8,7 @@ use crate::model::{Exit, Project, RunId, Task, TaskId, TaskState, Timestamp};
 
 const COLUMNS: &str =
     "id, project, principal, member, state, command, run, pid, created, started, ended,
-    exit_code, exit_signal, reason, stop_requested, stdout_bytes, stderr_bytes";
+    exit_code, exit_signal, reason, stop_requested, stdout_bytes, stderr_bytes, stalled";
 
 impl Snapshot<'_> {
     /// The task, whoever it belongs to: the caller checks that.
@@ -91,7 +91,7 @@ impl Tx<'_> {
         let (code, signal) = (exit.code, exit.signal.or(exit.signal_possible));
         let sql = format!(
             "INSERT OR REPLACE INTO task ({COLUMNS})
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)"
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
         );
         self.connection.prepare_cached(&sql)?.execute(params![
             task.id.to_string(),
@@ -111,6 +111,7 @@ impl Tx<'_> {
             task.stop_requested,
             task.stdout_bytes,
             task.stderr_bytes,
+            task.stalled.map(|stalled| serde_json::json!(stalled).to_string()),
         ])?;
         Ok(())
     }
@@ -150,6 +151,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
     let code: Option<i32> = row.get(11)?;
     let signal: Option<i32> = row.get(12)?;
     let run: Option<String> = row.get(6)?;
+    let stalled: Option<String> = row.get(17)?;
     Ok(Task {
         id: row.get::<_, String>(0)?.parse().map_err(|_| invalid(0))?,
         project: Project::parse(&row.get::<_, String>(1)?).map_err(|_| invalid(1))?,
@@ -170,5 +172,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
         stop_requested: row.get(14)?,
         stdout_bytes: row.get(15)?,
         stderr_bytes: row.get(16)?,
+        stalled: stalled
+            .map(|text| serde_json::from_str(&text).map_err(|_| invalid(17)))
+            .transpose()?,
     })
 }

@@ -6,6 +6,7 @@ mod recovery;
 mod remote;
 pub mod rig;
 mod scarce;
+mod stall;
 mod stops;
 mod streams;
 pub mod whole;

@@ -51,6 +51,19 @@ impl Ask {
         }
     }
 
+    /// The files that grow while it works in `folder`. None while the session has
+    /// no name: those of others would be taken for its own.
+    pub fn transcript(&self, provider: &Provider, folder: &str) -> Option<String> {
+        let pattern = provider.transcript.as_ref()?;
+        let session = match self.session_id() {
+            None if pattern.contains("{session_id}") => return None,
+            session => session.unwrap_or_default(),
+        };
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        let folder: String = folder.chars().map(plain).collect();
+        Some(pattern.replace("{folder}", &folder).replace("{session_id}", session))
+    }
+
     /// The program and its arguments. The prompt is not among them.
     pub fn argv(&self, provider: &Provider) -> Vec<String> {
         provider.command.iter().flat_map(|word| self.filled(word, provider)).collect()

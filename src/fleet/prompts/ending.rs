@@ -63,7 +63,7 @@ fn judged(dir: &RunDir, mut outcome: Outcome) -> Outcome {
 fn reason_of(cause: Cause) -> Reason {
     match cause {
         Cause::Stopped => Reason::Stopped,
-        Cause::Inactivity => Reason::Stalled,
+        Cause::Inactivity | Cause::Stalled => Reason::Stalled,
         Cause::Total => Reason::Timeout,
         Cause::NotStarted => Reason::DispatchFailed,
     }

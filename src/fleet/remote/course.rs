@@ -279,7 +279,12 @@ impl Course<'_> {
 
     /// Passes a wish to stop on to the member, or a limit that was reached.
     pub async fn stop_if_asked(&mut self, link: &Link) -> Result<(), Trouble> {
-        let why = if self.is_stop_asked() { Some(Cause::Stopped) } else { self.limit };
+        let stalled = || self.dir.has("stop.stalled");
+        let why = match self.is_stop_asked() {
+            true if stalled() => Some(Cause::Stalled),
+            true => Some(Cause::Stopped),
+            false => self.limit,
+        };
         match why {
             Some(why) => self.ask_stop(link, why).await,
             None => Ok(()),

@@ -79,6 +79,21 @@ impl Place {
         }
     }
 
+    /// CPU time of the processes of `run`, or `Some(None)` if the member cannot say.
+    /// `None`: it cannot be asked now.
+    pub async fn cpu_of(&self, run: &str) -> Option<Option<Duration>> {
+        let link = self.handle.link()?;
+        if !link.state().borrow().is_up() {
+            return None;
+        }
+        let said = link.ask(&Script::Usage.command(&[run]), Bytes::new(), BRIEF).await.ok()?;
+        let text = String::from_utf8_lossy(&said.stdout);
+        Some(text.lines().find_map(|line| match parse(line, run)? {
+            Word::Used { millis } => Some(Duration::from_millis(millis)),
+            _ => None,
+        }))
+    }
+
     /// The output of `run` is here. Returns how many such runs are to be told.
     pub fn is_mirrored(&self, run: &str) -> usize {
         let mut mirrored = lock(&self.mirrored);

@@ -29,6 +29,8 @@ pub enum Word {
     Absent,
     /// A stop is under way.
     Stopping,
+    /// CPU time its processes have used.
+    Used { millis: u64 },
     /// Standard input: bytes held, bytes taken by the command, and whether it
     /// reads no more.
     Held { held: u64, taken: u64, closed: bool },
@@ -76,6 +78,7 @@ pub fn parse(line: &str, run: &str) -> Option<Word> {
         "never" => Word::Never,
         "absent" => Word::Absent,
         "stopping" => Word::Stopping,
+        "used" => Word::Used { millis: number(0)? },
         "held" => Word::Held { held: number(0)?, taken: number(1)?, closed: number(2)? == 1 },
         _ => return None,
     })
@@ -93,6 +96,7 @@ fn ending(words: &[&str]) -> Option<Ending> {
             "stopped" => Some(Cause::Stopped),
             "inactivity" => Some(Cause::Inactivity),
             "total" => Some(Cause::Total),
+            "stalled" => Some(Cause::Stalled),
             _ => None,
         },
         missing: *why == "missing",
@@ -107,6 +111,7 @@ pub fn cause(cause: Cause) -> &'static str {
     match cause {
         Cause::Inactivity => "inactivity",
         Cause::Total => "total",
+        Cause::Stalled => "stalled",
         Cause::Stopped | Cause::NotStarted => "stopped",
     }
 }

@@ -10,6 +10,7 @@ pub enum Script {
     Stop,
     Input,
     Sweep,
+    Usage,
 }
 
 const COMMON: &str = include_str!("common.sh");
@@ -25,6 +26,7 @@ impl Script {
             Self::Stop => (&[COMMON], include_str!("stop.sh")),
             Self::Input => (&[COMMON], include_str!("input.sh")),
             Self::Sweep => (&[COMMON], include_str!("sweep.sh")),
+            Self::Usage => (&[COMMON], include_str!("usage.sh")),
         }
     }
 
@@ -57,7 +59,7 @@ pub fn quoted(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const ALL: [Script; 7] = [
+    const ALL: [Script; 8] = [
         Script::Start,
         Script::Follow,
         Script::Collect,
@@ -65,6 +67,7 @@ mod tests {
         Script::Stop,
         Script::Input,
         Script::Sweep,
+        Script::Usage,
     ];
 
     #[test]

@@ -112,6 +112,7 @@ fn plan(line: &str) -> Plan {
         umask: 0o022,
         retries: 0,
         restart: None,
+        stall: None,
     }
 }
 
@@ -234,6 +235,39 @@ fn a_follower_tells_at_once_and_ends_with_the_run() {
         assert_eq!((end.code, end.kept), (Some(3), [4, 4]));
         assert_eq!(after(&output.stdout, " end "), b"ne\n");
         assert_eq!(after(&output.stderr, "fleetd-"), b"two\n");
+    });
+}
+
+#[test]
+fn cpu_use_is_seen_and_silence_is_none() {
+    everywhere(|member| {
+        let used = |run: &str| match first(&member.ask(Script::Usage, &[run], b""), run) {
+            Word::Used { millis } => millis,
+            word => panic!("{word:?}"),
+        };
+        let (idle, busy) = (new_run(), new_run());
+        member.begin(&idle, "exec sleep 30", "none");
+        member.begin(&busy, "sh -c 'while :; do :; done'", "none");
+        let begun = Instant::now();
+        while used(&busy) < 100 {
+            assert!(
+                begun.elapsed() < Duration::from_secs(20),
+                "{}: {}",
+                member.shell[0],
+                used(&busy)
+            );
+        }
+        assert!(used(&idle) < 100, "{}", member.shell[0]);
+        assert!(member.ask(Script::Usage, &[&new_run()], b"").stdout.is_empty());
+        for run in [idle, busy] {
+            member.ask(Script::Stop, &[&run, "1", "stalled"], b"");
+            let end = loop {
+                if let Word::End(end) = member.state(&run, "look") {
+                    break end;
+                }
+            };
+            assert_eq!(end.cause, Some(Cause::Stalled), "{}", member.shell[0]);
+        }
     });
 }
 

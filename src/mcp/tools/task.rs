@@ -127,6 +127,8 @@ fn specification(context: &Context, asked: ExecuteCommand) -> Result<CommandSpec
         stdin,
         inactivity: limited.then(|| Duration::from_secs(asked.timeout_s)),
         total: asked.max_total_s.map(Duration::from_secs),
+        stall_after: asked.stall_after_s.map(Duration::from_secs),
+        transcript: None,
         retries: if asked.long_running { asked.max_retries } else { 0 },
         restart: asked.restart_command.map(Program::Shell),
         project: context.principal().home_project(),

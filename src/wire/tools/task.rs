@@ -29,6 +29,9 @@ pub struct ExecuteCommand {
     /// End the command after this many seconds in all. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_s: Option<u64>,
+    /// Publish task.stalled after this many seconds without output or CPU use. 0: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall_after_s: Option<u64>,
     /// Folder to run in. Default: the home folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_from: Option<String>,
@@ -121,6 +124,9 @@ pub struct TaskView {
     pub stop_requested: bool,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
+    /// It runs and has shown no sign of life since then.
+    #[serde(default)]
+    pub stalled_since: Option<String>,
 }
 
 impl From<&Task> for TaskView {
@@ -145,6 +151,7 @@ impl From<&Task> for TaskView {
             stop_requested: task.stop_requested,
             stdout_bytes: task.stdout_bytes,
             stderr_bytes: task.stderr_bytes,
+            stalled_since: task.stalled.map(|stalled| stalled.since.to_string()),
         }
     }
 }

@@ -30,6 +30,18 @@ fn up_status_restart_down() {
 }
 
 #[test]
+fn what_comes_right_after_up_finds_the_runtime_file() {
+    let home = Home::new();
+    for round in 0..8 {
+        home.fleetctl(&["up"]).ok();
+        // It lists addresses, which the socket alone does not tell.
+        let printed = home.fleetctl(&["mcp-config"]);
+        assert!(printed.status.success(), "round {round}: {printed:?}");
+        home.fleetctl(&["down"]).ok();
+    }
+}
+
+#[test]
 fn down_leaves_tasks_and_stop_tasks_ends_them() {
     let home = Home::new();
     home.fleetctl(&["up"]).ok();

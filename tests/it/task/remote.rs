@@ -3,4 +3,5 @@
 mod cuts;
 mod ends;
 mod rig;
+mod stall;
 mod work;

@@ -47,6 +47,8 @@ fn spec(program: Program) -> CommandSpec {
         stdin: Stdin::Closed,
         inactivity: None,
         total: None,
+        stall_after: None,
+        transcript: None,
         retries: 0,
         restart: None,
         project: Project::default_project(),
