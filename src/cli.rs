@@ -13,6 +13,7 @@ mod completions;
 mod daemon;
 mod event;
 mod exit;
+mod file;
 mod follow;
 mod gather;
 mod launch;
@@ -106,6 +107,7 @@ enum Command {
     Prompt(prompt::Prompt),
     Tasks(task::Tasks),
     Members(member::Members),
+    Cp(file::Cp),
     Events(event::Events),
     Publish(publish::Publish),
     Mcp(bridge::Bridge),
@@ -128,6 +130,7 @@ impl Command {
             Self::Prompt(command) => command.handle(cx).await,
             Self::Tasks(command) => command.handle(cx).await,
             Self::Members(command) => command.handle(cx).await,
+            Self::Cp(command) => command.handle(cx).await,
             Self::Events(command) => command.handle(cx).await,
             Self::Publish(command) => command.handle(cx).await,
             Self::Mcp(command) => command.handle(cx).await,
@@ -234,6 +237,8 @@ mod tests {
             "members rm web-1 --force",
             "members trust web-1 --fingerprint SHA256:x",
             "members setup-key web-1 --json",
+            "cp a b web-1:in --set A=b --json",
+            "cp web-1:out web-1:log ./here --project p --detach",
             "events",
             "events --since 0 --json",
             "events --since 0000002a:7 --follow --types task.*,custom.>",
@@ -281,6 +286,8 @@ mod tests {
             "logs --lines x",
             "token create ci --tools tasks",
             "mcp-config --tools nope",
+            "cp a",
+            "cp a web-1: --set A",
         ] {
             let words = std::iter::once("fleetctl").chain(line.split_whitespace());
             let error = Cli::try_parse_from(words).err();

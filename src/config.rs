@@ -24,6 +24,7 @@ pub struct Config {
     pub server: Server,
     pub journal: Journal,
     pub tasks: Tasks,
+    pub transfers: Transfers,
     pub members: Members,
     pub mcp: Mcp,
     pub log: Log,
@@ -90,6 +91,16 @@ pub struct Tasks {
 pub enum StallAction {
     Tell,
     Stop,
+}
+
+/// Bounds for copying files.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transfers {
+    /// Files and folders of one transfer.
+    pub max_files: u64,
+    /// Bytes of one transfer.
+    pub max_mib: u64,
 }
 
 /// Machines that are reached by SSH.
@@ -166,6 +177,12 @@ impl Default for Tasks {
             stall_after_s: 150,
             stall_action: StallAction::Tell,
         }
+    }
+}
+
+impl Default for Transfers {
+    fn default() -> Self {
+        Self { max_files: 100_000, max_mib: 100 * 1024 }
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod admit;
 mod drive;
+mod files;
 mod input;
 mod leases;
 mod live;
@@ -43,6 +44,7 @@ use crate::config;
 use crate::model::{ErrorCode, MemberId, OutputStream, Principal, RunId, Task, TaskId, TaskState};
 use crate::store::StoreError;
 
+pub use files::{ReceiveSpec, SendSpec, TransferError, Transfers};
 pub use members::MemberReport;
 pub use output::OutputPage;
 pub use prompts::{PromptReport, PromptSpec, Resume};
@@ -78,6 +80,8 @@ pub enum FleetError {
     #[error(transparent)]
     Roster(#[from] RosterError),
     #[error(transparent)]
+    Transfer(#[from] TransferError),
+    #[error(transparent)]
     Store(#[from] StoreError),
     #[error("cannot use the run directory '{path}': {source}")]
     Run {
@@ -94,6 +98,7 @@ impl FleetError {
             Self::Invalid { .. } => ErrorCode::InvalidArgument,
             Self::QueueFull { .. } => ErrorCode::Exhausted,
             Self::Roster(error) => error.code(),
+            Self::Transfer(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Run { source, .. } => match source.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ErrorCode::StorageFull,
@@ -112,6 +117,7 @@ pub struct FleetOptions {
     pub supervisor: PathBuf,
     pub tasks: config::Tasks,
     pub providers: config::Providers,
+    pub transfers: config::Transfers,
     pub roster: RosterOptions,
 }
 
@@ -130,6 +136,7 @@ pub struct Fleet(Arc<Inner>);
 struct Inner {
     bus: Bus,
     roster: Roster,
+    transfers: Transfers,
     runs: PathBuf,
     supervisor: PathBuf,
     settings: Mutex<config::Tasks>,
@@ -151,6 +158,7 @@ impl Fleet {
     pub fn new(options: FleetOptions, bus: Bus) -> Self {
         Self(Arc::new(Inner {
             roster: Roster::new(options.roster, bus.clone()),
+            transfers: Transfers::new(options.transfers, bus.clone()),
             bus,
             runs: options.runs,
             supervisor: options.supervisor,
@@ -177,6 +185,7 @@ impl Fleet {
     /// If the store or a run directory cannot be read.
     pub async fn recover(&self) -> Result<Recovery, FleetError> {
         self.0.roster.load().await?;
+        self.0.transfers.recover().await?;
         let recovery = self.0.recover().await?;
         self.0.tracker.spawn(Arc::clone(&self.0).sweep_for_ever());
         Ok(recovery)
@@ -336,6 +345,7 @@ impl Fleet {
     /// Stops watching. Tasks go on.
     pub async fn close(&self) {
         self.0.closing.cancel();
+        self.0.transfers.close().await;
         self.0.roster.close().await;
         self.0.tracker.close();
         self.0.tracker.wait().await;

@@ -14,6 +14,7 @@ mod task;
 mod timestamp;
 mod toolset;
 mod topic;
+mod transfer;
 
 pub use cursor::{Cursor, CursorError, Epoch};
 pub use error::ErrorCode;
@@ -28,3 +29,4 @@ pub use task::{Exit, OutputStream, RunId, Stalled, Task, TaskId, TaskIdError, Ta
 pub use timestamp::Timestamp;
 pub use toolset::{ToolSet, ToolSetError, ToolSets};
 pub use topic::{TOPICS, Topic, TopicError, TopicSpec, topic_spec};
+pub use transfer::{Amount, Direction, Transfer};

@@ -38,6 +38,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod transfers;
 mod tx;
 mod upkeep;
 mod wal;

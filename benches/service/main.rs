@@ -3,10 +3,11 @@
 //! `cargo bench --bench service [-- NAME…]` prints medians of five rounds; a
 //! round measures floor and product one after the other, so that a noisy
 //! neighbour hits both. Names: ready, memory, publish, fanout, paced, idle,
-//! replay, execute, tools, sessions, abandoned, listens. Nothing here asserts: a benchmark informs, a person judges.
+//! replay, execute, tools, sessions, abandoned, listens, files. Nothing here asserts: a benchmark informs, a person judges.
 
 mod bare;
 mod daemon;
+mod files;
 mod floor;
 mod listens;
 mod load;
@@ -30,6 +31,7 @@ const ALL: &[&str] = &[
     "sessions",
     "abandoned",
     "listens",
+    "files",
 ];
 
 fn main() -> Result<()> {
@@ -66,7 +68,8 @@ fn main() -> Result<()> {
                 "tools" => mcp::tools().await,
                 "sessions" => mcp::sessions().await,
                 "abandoned" => mcp::abandoned().await,
-                _ => listens::listens().await,
+                "listens" => listens::listens().await,
+                _ => files::files().await,
             }
         })?;
     }

@@ -58,7 +58,7 @@ async fn calls(server: &Server, flight: usize) -> Result<(f64, f64)> {
 }
 
 /// Reads one answer, with a length or in chunks: rmcp answers calls with a stream.
-async fn whole(stream: &mut TcpStream, held: &mut Vec<u8>) -> Result<()> {
+pub async fn whole(stream: &mut TcpStream, held: &mut Vec<u8>) -> Result<()> {
     let mut buffer = [0; 8192];
     loop {
         let chunked = held.windows(5).any(|part| part == b"0\r\n\r\n");

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-pub use entry::{Connection, Entrance, entry};
+pub use entry::{Connection, Entrance, VARIABLE, entry, takes_variable};
 
 /// A client that can be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -108,6 +108,15 @@ impl McpConfig {
         };
         let entry = clients::entry(self.client, &connection)
             .map_err(|message| Ended { status: exit::USAGE, message })?;
+        if clients::takes_variable(self.client, &connection) {
+            // Without it the client is refused, and most do not say why.
+            let file = cx.client.paths().token();
+            cx.out.note(&format!(
+                "this client takes the token from {}: start it with {0}=\"$(cat {})\", or choose --transport stdio, which needs none",
+                clients::VARIABLE,
+                super::quote::word(&file.display().to_string())
+            ));
+        }
         if self.install {
             let state = &cx.client.paths().state;
             let change = Change::install(self.client, &self.file()?, state, &entry)?;

@@ -127,6 +127,16 @@ impl Output {
         bar
     }
 
+    /// How far something is, on standard error.
+    pub fn bar(&self) -> ProgressBar {
+        if !self.stderr_is_terminal {
+            return ProgressBar::hidden();
+        }
+        let template = "{bar:24} {percent:>3}% {bytes}/{total_bytes} {binary_bytes_per_sec} {msg}";
+        let style = ProgressStyle::with_template(template);
+        ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+    }
+
     /// `text` in `style`, where colours are wanted.
     pub fn styled(&self, style: Style, text: &str) -> String {
         if !self.colour {

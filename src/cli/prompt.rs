@@ -117,6 +117,7 @@ impl Prompt {
             resume: self.resume.clone().map_or(last, ResumeWish::Session),
             timeout_s: self.timeout,
             max_total_s: None,
+            stall_after_s: None,
             max_turns: 50,
             model: self.model.clone(),
             substitutions: Default::default(),

@@ -330,6 +330,7 @@ mod tests {
             stalled_since: None,
             stdout_bytes: 0,
             stderr_bytes: 0,
+            transfer: None,
         }
     }
 

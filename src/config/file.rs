@@ -55,7 +55,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, ConfigError> {
 
 /// Bounds that types cannot express: section, key and what is wrong.
 fn check(config: &Config) -> Result<(), (&'static str, &'static str, &'static str)> {
-    let Config { server, journal, tasks, members, log, .. } = config;
+    let Config { server, journal, tasks, transfers, members, log, .. } = config;
     let bounds = [
         ("server", "max_unauthenticated", 1, server.max_unauthenticated as u64),
         ("server", "max_connections", 1, server.max_connections as u64),
@@ -71,6 +71,8 @@ fn check(config: &Config) -> Result<(), (&'static str, &'static str, &'static st
         ("tasks", "keep_days", 1, tasks.keep_days),
         ("tasks", "keep_mib", 1, tasks.keep_mib),
         ("tasks", "stall_after_s", 0, tasks.stall_after_s),
+        ("transfers", "max_files", 1, transfers.max_files),
+        ("transfers", "max_mib", 1, transfers.max_mib),
         ("members", "keepalive_s", 1, members.keepalive_s),
         ("members", "offline_after_s", 1, members.offline_after_s),
         ("members", "connect_timeout_s", 1, members.connect_timeout_s),

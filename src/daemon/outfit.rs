@@ -22,6 +22,7 @@ pub fn fleet(paths: &Paths, config: &Config) -> Result<FleetOptions, DaemonError
         supervisor: std::env::current_exe().map_err(DaemonError::Runtime)?,
         tasks: config.tasks.clone(),
         providers: Providers::load(&paths.providers())?,
+        transfers: config.transfers.clone(),
         roster: RosterOptions { reach, keys: paths.keys() },
     })
 }

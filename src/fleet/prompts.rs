@@ -56,6 +56,8 @@ pub struct PromptSpec {
     pub inactivity: Option<Duration>,
     /// Time in all after which it is ended.
     pub total: Option<Duration>,
+    /// Time without a sign of life after which it is told as stalled, if not the usual one.
+    pub stall_after: Option<Duration>,
     pub project: Project,
 }
 
@@ -125,7 +127,6 @@ impl Fleet {
         let claim = Claim { member: member.id.to_string(), folder: real };
         let session = self.session(principal, &spec, &named, &claim).await?;
         let ask = Ask::new(&spec, &member, provider, session);
-        let transcript = ask.transcript(provider, &claim.folder);
         let prompted = Prompted {
             provider: named,
             format: provider.format,
@@ -140,8 +141,8 @@ impl Fleet {
             stdin: Stdin::Bytes(Bytes::from(spec.prompt)),
             inactivity: spec.inactivity,
             total: spec.total,
-            stall_after: None,
-            transcript,
+            stall_after: spec.stall_after,
+            transcript: ask.transcript(provider),
             retries: 0,
             restart: None,
             project: spec.project,

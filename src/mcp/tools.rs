@@ -12,6 +12,7 @@ mod arguments;
 mod context;
 mod event;
 mod failure;
+mod file;
 mod member;
 mod prompt;
 mod schema;
@@ -77,7 +78,7 @@ const READS: Hints =
 
 /// The tools of the default set: what it takes to begin work, to wait for it, and
 /// to look around. About fourteen, and under 25 KB of `tools/list` altogether.
-const DEFAULT: [&str; 12] = [
+const DEFAULT: [&str; 14] = [
     "execute_command",
     "execute_prompt",
     "stop_prompt",
@@ -89,6 +90,8 @@ const DEFAULT: [&str; 12] = [
     "publish_event",
     "fleet_status",
     "list_members",
+    "send_files",
+    "receive_files",
     "version",
 ];
 
@@ -128,6 +131,7 @@ impl Tools {
         tools.add(ToolSet::Event, event::rows());
         tools.add(ToolSet::Fleet, status::rows());
         tools.add(ToolSet::Member, member::rows());
+        tools.add(ToolSet::File, file::rows());
         tools
     }
 

@@ -22,6 +22,8 @@ pub enum ToolSet {
     Fleet,
     /// Members: register, look at, change, remove.
     Member,
+    /// Files: send, receive.
+    File,
 }
 
 /// Several sets at once: the tools that are in any of them.
@@ -42,8 +44,8 @@ pub enum ToolSetError {
 
 impl ToolSet {
     /// Every set, in the order in which people are told of them.
-    pub const EVERY: [Self; 6] =
-        [Self::Default, Self::All, Self::Task, Self::Event, Self::Fleet, Self::Member];
+    pub const EVERY: [Self; 7] =
+        [Self::Default, Self::All, Self::Task, Self::Event, Self::Fleet, Self::Member, Self::File];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -53,6 +55,7 @@ impl ToolSet {
             Self::Event => "event",
             Self::Fleet => "fleet",
             Self::Member => "member",
+            Self::File => "file",
         }
     }
 
@@ -65,6 +68,7 @@ impl ToolSet {
             Self::Event => 3,
             Self::Fleet => 4,
             Self::Member => 5,
+            Self::File => 6,
         }
     }
 }

@@ -67,6 +67,23 @@ const TASK_END: &[(&str, &str)] = &[
     ),
 ];
 
+const TRANSFER: &[(&str, &str)] = &[
+    ("task_id", "the transfer's stream_id"),
+    ("member", "the other machine"),
+    ("direction", "send or receive"),
+    ("files", "files that are in their place"),
+    ("bytes", "their bytes"),
+    ("total_files", "files there are to copy"),
+    ("total_bytes", "their bytes"),
+    ("skipped", "names that were passed over: links, devices and what cannot be named"),
+    ("duration_ms", "milliseconds from start to end"),
+    (
+        "reason",
+        "stopped, interrupted (by the daemon's end), mismatch, changed, outside, quota, unreachable, not_found or io; absent if it completed",
+    ),
+    ("problem", "the same for people, foreign text; absent if it completed"),
+];
+
 /// Every topic that this daemon can produce today, in the order people read it.
 /// `fleetctl events --types`, the MCP event list and the docs come from here.
 pub const TOPICS: &[TopicSpec] = &[
@@ -311,6 +328,38 @@ pub const TOPICS: &[TopicSpec] = &[
         Severity::Warning,
         "how the task ended cannot be known",
         TASK_END,
+    ),
+    TopicSpec {
+        name: "transfer.progressed",
+        subject: "task/<id>",
+        severity: Severity::Debug,
+        meaning: "how far a transfer is; a signal: no position, may be dropped, at most 20 a second",
+        data: &[
+            ("task_id", "the transfer's stream_id"),
+            ("member", "the other machine"),
+            ("direction", "send or receive"),
+            ("files", "files that are in their place"),
+            ("bytes", "bytes that have arrived, those of files under way included"),
+            ("total_files", "files there are to copy"),
+            ("total_bytes", "their bytes"),
+            ("current", "the file under way, foreign text; null between files"),
+            ("waiting", "what it waits for; null while it goes on"),
+        ],
+        signal: true,
+    },
+    fact(
+        "transfer.completed",
+        "task/<id>",
+        Severity::Info,
+        "all files have arrived, their hashes are equal on both sides",
+        TRANSFER,
+    ),
+    fact(
+        "transfer.failed",
+        "task/<id>",
+        Severity::Notice,
+        "a transfer ended before that, or was stopped; what had arrived whole stays",
+        TRANSFER,
     ),
 ];
 

@@ -18,7 +18,7 @@ const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
     .union(OpenFlags::SQLITE_OPEN_NOFOLLOW);
 
 /// The schema this daemon writes. A newer file is refused untouched.
-pub const SCHEMA_VERSION: i64 = 7;
+pub const SCHEMA_VERSION: i64 = 8;
 
 /// 3.51.3 repaired the WAL-reset corruption race (reliability.md, finding 5).
 const SQLITE_FLOOR: i32 = 3_051_003;

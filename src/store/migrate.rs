@@ -130,9 +130,20 @@ CREATE INDEX prompt_by_session ON prompt (session);
 CREATE INDEX prompt_by_age ON prompt (created);
 ";
 
+/// Version 8: transfers of files.
+const TRANSFERS: &str = "
+CREATE TABLE transfer (
+    id      TEXT PRIMARY KEY,
+    open    INTEGER NOT NULL,  -- 1 until it has ended
+    created INTEGER NOT NULL,
+    body    TEXT NOT NULL      -- the transfer as JSON: read and written whole
+) STRICT, WITHOUT ROWID;
+CREATE INDEX transfer_by_age ON transfer (created);
+";
+
 /// What brings a database from one version to the next, from none on.
 const STEPS: [&str; SCHEMA_VERSION as usize] =
-    [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS, TASK_STALLED, PROMPTS];
+    [JOURNAL, TOKENS, TOKEN_TOOLS, SESSIONS, MEMBERS, TASK_STALLED, PROMPTS, TRANSFERS];
 
 /// Creates the schema, or adds to an older one what it lacks. An older database
 /// is copied first; each step is one transaction, so an interrupted one begins anew.
@@ -211,7 +222,7 @@ mod tests {
         bring_up(&connection, &path).unwrap();
         assert_eq!(schema_version(&connection).unwrap(), SCHEMA_VERSION);
         assert_eq!(kept(&connection), 3);
-        for added in ["token", "session", "member", "prompt"] {
+        for added in ["token", "session", "member", "prompt", "transfer"] {
             let sql = format!("SELECT count(*) FROM {added}");
             let rows: i64 = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
             assert_eq!(rows, 0, "{added}");

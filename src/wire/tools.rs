@@ -3,6 +3,7 @@
 //! tools. Doc comments become the descriptions that a model reads.
 
 mod event;
+mod file;
 mod member;
 mod prompt;
 mod status;
@@ -11,6 +12,7 @@ mod task;
 pub use event::{
     EventsResult, GapView, ListEvents, PublishEvent, PublishEventResult, WaitForEvents,
 };
+pub use file::{ReceiveFiles, SendFiles, TransferResult, TransferView};
 pub use member::{
     AuthType, ComposePermissions, ComposePermissionsResult, ListMembers, ListMembersResult,
     MemberDetail, MemberDetailResult, MemberResult, MemberSelector, MemberSettings, MemberSummary,

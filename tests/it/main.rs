@@ -15,6 +15,7 @@ mod bus;
 mod cli;
 mod config;
 mod daemon;
+mod file;
 mod gate;
 mod http;
 mod mcp;

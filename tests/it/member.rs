@@ -4,4 +4,4 @@ mod keys;
 mod link;
 mod permissions;
 mod register;
-mod rig;
+pub mod rig;

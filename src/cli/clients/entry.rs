@@ -103,6 +103,11 @@ pub fn entry(client: Client, to: &Connection<'_>) -> Result<Value, String> {
     Ok(object.into())
 }
 
+/// Whether the entry of `client` leaves the token to [`VARIABLE`].
+pub fn takes_variable(client: Client, to: &Connection<'_>) -> bool {
+    to.transport != Transport::Stdio && is_elsewhere(to) && from_elsewhere(client).is_some()
+}
+
 fn is_elsewhere(to: &Connection<'_>) -> bool {
     matches!(to.entrance, Entrance::Elsewhere)
 }

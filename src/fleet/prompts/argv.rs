@@ -51,22 +51,17 @@ impl Ask {
         }
     }
 
-    /// The files that grow while it works in `folder`. None while the session has
-    /// no name: those of others would be taken for its own.
-    pub fn transcript(&self, provider: &Provider, folder: &str) -> Option<String> {
-        let pattern = provider.transcript.as_ref()?;
-        let session = match self.session_id() {
-            None if pattern.contains("{session_id}") => return None,
-            session => session.unwrap_or_default(),
-        };
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-        let folder: String = folder.chars().map(plain).collect();
-        Some(pattern.replace("{folder}", &folder).replace("{session_id}", session))
-    }
-
     /// The program and its arguments. The prompt is not among them.
     pub fn argv(&self, provider: &Provider) -> Vec<String> {
         provider.command.iter().flat_map(|word| self.filled(word, provider)).collect()
+    }
+
+    /// The pattern of the file that grows while it works. It is known by the
+    /// session in its name: without one, somebody else's file would stand for it.
+    pub fn transcript(&self, provider: &Provider) -> Option<String> {
+        let session = self.session_id()?;
+        let pattern = provider.transcript.as_ref()?;
+        Some(pattern.replace("{session_id}", session).replace("{folder}", "*"))
     }
 
     fn filled(&self, word: &str, provider: &Provider) -> Vec<String> {

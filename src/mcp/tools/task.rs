@@ -11,7 +11,7 @@ use crate::fleet::{CommandSpec, Program, Stdin};
 use crate::model::{Exit, OutputStream, Scope, Task, TaskId, TaskState};
 use crate::wire::tools::{
     ExecuteCommand, ExecuteCommandResult, ListTasks, ListTasksResult, MonitorTask,
-    MonitorTaskResult, MonitoredTask, OnCancel, StopTask, StopTaskResult, TaskView,
+    MonitorTaskResult, MonitoredTask, OnCancel, OutputText, StopTask, StopTaskResult, TaskView,
 };
 
 use super::{About, Context, Failure, Hints, Outcome, READS, Reply, Tool, prompt, row};
@@ -41,21 +41,21 @@ pub fn rows() -> [Tool; 4] {
     let monitor = About {
         name: "monitor_task",
         title: "Monitor tasks",
-        description: "State and output of tasks now, from the given offsets on.",
+        description: "State and output of tasks now, from the given offsets on; how far transfers are.",
         scope: Scope::Read,
         hints: READS,
     };
     let list = About {
         name: "list_tasks",
         title: "List tasks",
-        description: "Tasks, newest first, running or ended.",
+        description: "Tasks and transfers, newest first, running or ended.",
         scope: Scope::Read,
         hints: READS,
     };
     let stop = About {
         name: "stop_task",
         title: "Stop a task",
-        description: "Stops a task with all its processes and waits until it has ended.",
+        description: "Stops a task with all its processes, or a transfer, and waits until it has ended.",
         scope: Scope::Run,
         hints: Hints { read_only: false, destructive: true, idempotent: true, open_world: false },
     };
@@ -256,6 +256,12 @@ async fn monitor_task(
     let mut tasks = Vec::with_capacity(ids.len());
     for id in ids {
         let id: TaskId = id.parse()?;
+        if let Some(transfer) = context.deps.fleet.find_transfer(context.principal(), id).await? {
+            let (stdout, stderr) = (OutputText::none(), OutputText::none());
+            let task = TaskView::from(&transfer);
+            tasks.push(MonitoredTask { task, stdout, stderr, prompt: None });
+            continue;
+        }
         let task = context.deps.fleet.task(context.principal(), id).await?;
         let part = async |stream, offset| match offset {
             Some(offset) => output::part(&context, id, stream, offset, most).await,
@@ -279,12 +285,22 @@ async fn list_tasks(context: Context, asked: ListTasks) -> Result<Reply<ListTask
         return Err(Failure::Argument(message));
     }
     let fleet = &context.deps.fleet;
-    let tasks = fleet.tasks(context.principal(), &asked.states, asked.limit as usize).await?;
-    Ok(ListTasksResult { tasks: tasks.iter().map(TaskView::from).collect() }.into())
+    let (principal, limit) = (context.principal(), asked.limit as usize);
+    let tasks = fleet.tasks(principal, &asked.states, limit).await?;
+    let transfers = fleet.list_transfers(principal, &asked.states, limit).await?;
+    let tasks = tasks.iter().map(|task| (task.created, TaskView::from(task)));
+    let transfers = transfers.iter().map(|one| (one.created, TaskView::from(one)));
+    let mut all: Vec<_> = tasks.chain(transfers).collect();
+    all.sort_by_key(|(created, _)| std::cmp::Reverse(*created));
+    all.truncate(limit);
+    Ok(ListTasksResult { tasks: all.into_iter().map(|(_, view)| view).collect() }.into())
 }
 
 async fn stop_task(context: Context, asked: StopTask) -> Result<Reply<StopTaskResult>, Failure> {
     let id: TaskId = asked.task_id.parse()?;
+    if let Some(transfer) = context.deps.fleet.stop_transfer(context.principal(), id).await? {
+        return Ok(StopTaskResult { task: TaskView::from(&transfer) }.into());
+    }
     let task = context.deps.fleet.stop(context.principal(), id).await?;
     Ok(StopTaskResult { task: TaskView::from(&task) }.into())
 }

@@ -33,6 +33,9 @@ pub struct ExecutePrompt {
     /// End it after this many seconds in all. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_total_s: Option<u64>,
+    /// Tell of a stall after this many seconds without a sign of life. 0: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stall_after_s: Option<u64>,
     /// 1 to 500, where the provider has such a limit.
     #[serde(default = "default_turns")]
     pub max_turns: u32,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{PromptView, default_limit};
-use crate::model::{Exit, Task, TaskState};
+use super::{PromptView, TransferView, default_limit};
+use crate::model::{Exit, Task, TaskState, Transfer};
 
 /// Seconds without output after which a command is ended, unless the caller says otherwise.
 pub const DEFAULT_TIMEOUT_S: u64 = 120;
@@ -107,7 +107,7 @@ pub struct TaskView {
     pub state: TaskState,
     pub member: String,
     pub project: String,
-    /// The command, shortened.
+    /// The command, shortened; what a transfer copies.
     pub command: String,
     pub pid: Option<u32>,
     /// RFC 3339 times.
@@ -127,6 +127,35 @@ pub struct TaskView {
     /// It runs and has shown no sign of life since then.
     #[serde(default)]
     pub stalled_since: Option<String>,
+    /// Of a transfer of files: how far it is. Absent for commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferView>,
+}
+
+impl From<&Transfer> for TaskView {
+    fn from(transfer: &Transfer) -> Self {
+        Self {
+            task_id: transfer.id.to_string(),
+            state: transfer.state,
+            member: transfer.member.clone(),
+            project: transfer.project.to_string(),
+            command: transfer.title.clone(),
+            pid: None,
+            created: transfer.created.to_string(),
+            started: Some(transfer.created.to_string()),
+            ended: transfer.ended.map(|at| at.to_string()),
+            duration_ms: transfer.ended.map(|at| at.millis_since(transfer.created)),
+            exit_code: None,
+            signal: None,
+            signal_possible: None,
+            reason: transfer.problem.clone(),
+            stop_requested: transfer.state == TaskState::Cancelled,
+            stalled_since: None,
+            stdout_bytes: 0,
+            stderr_bytes: 0,
+            transfer: Some(transfer.into()),
+        }
+    }
 }
 
 impl From<&Task> for TaskView {
@@ -152,6 +181,7 @@ impl From<&Task> for TaskView {
             stdout_bytes: task.stdout_bytes,
             stderr_bytes: task.stderr_bytes,
             stalled_since: task.stalled.map(|stalled| stalled.since.to_string()),
+            transfer: None,
         }
     }
 }
@@ -215,6 +245,14 @@ pub struct OutputText {
     /// Bytes that the cap on kept output dropped.
     #[serde(default)]
     pub cut_bytes: u64,
+}
+
+impl OutputText {
+    /// Of what has no output.
+    pub fn none() -> Self {
+        let (run_id, text) = (String::new(), String::new());
+        Self { run_id, text, offset: 0, next_offset: 0, exact: true, cut_bytes: 0 }
+    }
 }
 
 /// Arguments of `list_tasks`.

@@ -232,3 +232,15 @@ fn a_link_is_followed_and_what_cannot_be_read_is_left_alone() {
         assert_eq!(read(&path), broken);
     }
 }
+
+#[test]
+fn who_takes_the_token_from_the_environment_is_told_how_to_put_it_there() {
+    let daemon = Daemon::start();
+    let said =
+        |args: &[&str]| daemon.fleetctl(&[&["mcp-config", "--client"], args].concat()).ok().stderr;
+    let told = said(&["opencode"]);
+    assert!(told.contains("FLEET_TOKEN=\"$(cat "), "{told}");
+    for without in [&["claude"][..], &["opencode", "--transport", "stdio"], &["zed"]] {
+        assert_eq!(said(without), "", "{without:?}");
+    }
+}

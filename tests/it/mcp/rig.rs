@@ -73,6 +73,7 @@ impl Rig {
             supervisor: env!("CARGO_BIN_EXE_fleetd").into(),
             tasks: fleetd::config::Tasks::default(),
             providers: fleetd::config::Providers::built_in(),
+            transfers: Default::default(),
             roster: crate::task::rig::roster(dir.path()),
         };
         let fleet = Fleet::new(options, bus.clone());

@@ -92,6 +92,7 @@ impl Rig {
             supervisor: PathBuf::from(env!("CARGO_BIN_EXE_fleetd")),
             tasks: settings.clone(),
             providers: config::Providers::built_in(),
+            transfers: Default::default(),
             roster: roster(dir.path()),
         };
         let fleet = Fleet::new(options, bus.clone());
