@@ -130,12 +130,13 @@ fn watch(
 ) -> Option<Watch> {
     let after = spec.stall_after.unwrap_or(Duration::from_secs(tasks.stall_after_s));
     let home = env.get("HOME").map_or_else(|| Path::new("/"), Path::new);
-    let transcript = match (&member.place, &spec.transcript) {
-        (MemberPlace::Remote(_), _) => None,
-        (MemberPlace::Local, Some(pattern)) => Some(stall::at_home(pattern, home)),
-        (MemberPlace::Local, None) => {
+    let transcript = match &member.place {
+        MemberPlace::Remote(_) => None,
+        // The environment may have moved what its program's row says.
+        MemberPlace::Local => {
             let config = env.get("CLAUDE_CONFIG_DIR").map(String::as_str);
-            stall::of_program(&spec.program, home, config)
+            let stated = || spec.transcript.as_ref().map(|pattern| stall::at_home(pattern, home));
+            stall::of_program(&spec.program, home, config).or_else(stated)
         }
     };
     let stop = tasks.stall_action == config::StallAction::Stop;

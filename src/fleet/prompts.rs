@@ -11,7 +11,7 @@ mod ending;
 mod report;
 mod telling;
 
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -20,9 +20,11 @@ use bytes::Bytes;
 use super::drive::blocking;
 use super::leases::Claim;
 use super::providers::is_session_id;
+use super::remote;
 use super::{CommandSpec, Fleet, FleetError, Program, Prompted, Stdin};
 use crate::config::{self, Format, Provider};
-use crate::model::{Member, MemberPlace, Principal, Project, Task, TaskId, TaskState, Timestamp};
+use crate::model::{Member, Principal, Project, Task, TaskId, TaskState, Timestamp};
+use crate::reach::Link;
 use crate::store::PromptRow;
 
 pub use ending::{settled, told, with_result};
@@ -84,6 +86,21 @@ impl Fleet {
         *self.0.providers.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(providers);
     }
 
+    /// Whether a member may have this provider: a row of the table, or `none`.
+    ///
+    /// # Errors
+    /// [`FleetError::Invalid`] names those there are.
+    pub fn check_provider(&self, name: &str) -> Result<(), FleetError> {
+        let table = self.providers();
+        if name == "none" || table.get(name).is_some() {
+            return Ok(());
+        }
+        let names = table.names().collect::<Vec<_>>().join(", ");
+        let name: String = name.chars().take(64).collect();
+        let problem = format!("'{name}' is not known; there are {names}, none");
+        Err(FleetError::Invalid { argument: "llm_provider", problem })
+    }
+
     /// Takes a prompt: it is durable, and started or queued, when this returns.
     ///
     /// # Errors
@@ -95,7 +112,8 @@ impl Fleet {
         spec: PromptSpec,
     ) -> Result<Task, FleetError> {
         let (id, name) = (spec.member_id.as_deref(), spec.member_name.as_deref());
-        let member = self.roster().resolve(principal, id, name)?.member();
+        let handle = self.roster().resolve(principal, id, name)?;
+        let (member, link) = (handle.member(), handle.link());
         let (providers, table) = (spec.provider.as_ref(), self.providers());
         let named = providers.unwrap_or(&member.provider).clone();
         let provider = table.get(&named).ok_or_else(|| {
@@ -105,8 +123,8 @@ impl Fleet {
         })?;
         check(&spec, &named, provider)?;
         let folder = folder(&member, spec.run_from.as_deref());
-        let local = member.place == MemberPlace::Local;
-        let claim = Claim { member: member.id.to_string(), folder: place(&folder, local).await };
+        let real = place(&folder, link.as_ref()).await;
+        let claim = Claim { member: member.id.to_string(), folder: real };
         let session = self.session(principal, &spec, &named, &claim).await?;
         let ask = Ask::new(&spec, &member, provider, session);
         let prompted = Prompted {
@@ -119,7 +137,7 @@ impl Fleet {
             member: Some(member.id.to_string()),
             program: Program::Argv(ask.argv(provider)),
             run_from: Some(folder),
-            env: argv::environment(provider, local),
+            env: argv::environment(provider, link.is_none()),
             stdin: Stdin::Bytes(Bytes::from(spec.prompt)),
             inactivity: spec.inactivity,
             total: spec.total,
@@ -270,13 +288,39 @@ fn folder(member: &Member, run_from: Option<&str>) -> String {
     path.display().to_string()
 }
 
-/// The name that a folder is claimed by: links resolved here, lexical elsewhere.
-async fn place(folder: &str, local: bool) -> String {
-    let path = Path::new(folder).to_owned();
-    let lexical = path.components().collect::<std::path::PathBuf>().display().to_string();
-    if !local {
-        return lexical;
+/// The name that a folder is claimed by: links resolved where the machine can say
+/// so now, else lexical. A folder that is not there yet has no links.
+async fn place(folder: &str, link: Option<&Link>) -> String {
+    let real = match link {
+        Some(link) => remote::real_folder(link, folder).await,
+        None => {
+            let path = Path::new(folder).to_owned();
+            let real = blocking(move || std::fs::canonicalize(path)).await;
+            real.ok().map(|path| path.display().to_string())
+        }
+    };
+    real.unwrap_or_else(|| lexical(folder))
+}
+
+fn lexical(folder: &str) -> String {
+    let mut path = PathBuf::new();
+    for part in Path::new(folder).components() {
+        match part {
+            Component::ParentDir => drop(path.pop()),
+            part => path.push(part),
+        }
     }
-    let real = blocking(move || std::fs::canonicalize(path)).await;
-    real.map_or(lexical, |path| path.display().to_string())
+    path.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_name() {
+        for folder in ["/a/b", "/a//b/", "/a/./b", "/a/c/../b", "/../a/b"] {
+            assert_eq!(lexical(folder), "/a/b", "{folder}");
+        }
+    }
 }

@@ -67,7 +67,7 @@ use course::{Course, Stage};
 use feed::Feed;
 use mirror::Mirror;
 
-pub use place::Place;
+pub use place::{Place, real_folder};
 
 /// Refuses what cannot be begun on a member: what its shell could not pass on,
 /// and anything while it is offline, so that nobody waits for a machine that is

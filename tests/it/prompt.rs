@@ -3,7 +3,9 @@
 
 mod cli;
 mod ends;
+mod proof;
 mod providers;
 mod queue;
+mod remote;
 mod restart;
 mod rig;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::report::{Word, parse};
-use super::script::Script;
+use super::script::{Script, quoted};
 use crate::fleet::roster::MemberHandle;
 use crate::reach::{Limits, Link, ReachError};
 
@@ -116,6 +116,24 @@ impl Place {
         }
         swept.map(drop)
     }
+}
+
+/// Before the folder, a login shell may have said anything.
+const FOLDER: &str = "fleetd-folder:";
+
+/// `folder` with its links resolved, as the member sees it. `None` if it is not
+/// there, or cannot be asked about now.
+pub async fn real_folder(link: &Link, folder: &str) -> Option<String> {
+    if folder.contains('\n') {
+        return None;
+    }
+    let folder = quoted(folder);
+    let script = format!("cd -- {folder} && printf '%s%s\\n' {FOLDER} \"$(pwd -P)\"\n");
+    let limits = Limits { deadline: Duration::from_secs(5), ..BRIEF };
+    let answer = link.ask("exec sh", Bytes::from(script), limits).await.ok()?;
+    let text = String::from_utf8_lossy(&answer.stdout);
+    let folder = text.lines().find_map(|line| line.strip_prefix(FOLDER))?;
+    folder.starts_with('/').then(|| folder.to_owned())
 }
 
 /// The member's shell did not say what it should.

@@ -22,6 +22,10 @@ const TAKEN: &[&str] = &[
 /// The mark in the environment by which a stop finds processes that left.
 const MARK: &str = "FLEETD_RUN";
 
+/// Where the makers of models' programs put them. A shell that is neither a
+/// login's nor a person's has read no file that says so.
+const PEOPLES: &str = "export PATH=\"$HOME/.local/bin:/usr/local/bin:/opt/homebrew/bin:$PATH\"\n";
+
 /// Refuses what no shell could pass on.
 ///
 /// # Errors
@@ -44,8 +48,12 @@ pub fn check(spec: &CommandSpec) -> Result<(), FleetError> {
 
 /// The preamble of a run, up to and with the dot that ends it. The lines of
 /// values come indented, so no value can hold that dot.
-pub fn preamble(plan: &Plan, run: &str) -> Vec<u8> {
+/// `people`: programs that people install for themselves are found as well.
+pub fn preamble(plan: &Plan, run: &str, people: bool) -> Vec<u8> {
     let mut text = format!("f={}\nc() {{\n", quoted(&plan.folder));
+    if people {
+        text.push_str(PEOPLES);
+    }
     for (name, value) in plan.env.iter().chain([(&MARK.to_owned(), &run.to_owned())]) {
         text.push_str(&format!("export {name}={}\n", quoted(value)));
     }

@@ -50,7 +50,9 @@ impl Course<'_> {
         };
         let input = exec.input.take();
         let talk = Talk::new(exec, self.run.clone(), false);
-        let (head, stdin) = (preamble(&self.plan, &self.run), self.dir.file("stdin"));
+        let is_prompt = self.live.claim.is_some();
+        let head = preamble(&self.plan, &self.run, is_prompt);
+        let stdin = self.dir.file("stdin");
         let whole = self.plan.stdin == StdinKind::Bytes;
         let feed = async move {
             if let Some(input) = input {

@@ -50,14 +50,14 @@ impl Member {
 
     fn start(&self, run: &str, plan: &Plan, stdin: &[u8]) -> Output {
         let kind = if stdin.is_empty() { "none" } else { "bytes" };
-        let mut bytes = preamble(plan, run);
+        let mut bytes = preamble(plan, run, false);
         bytes.extend_from_slice(stdin);
         self.ask(Script::Start, &[run, kind, &stdin.len().to_string(), CAP], &bytes)
     }
 
     /// A run that goes on; its channel is closed once it has begun.
     fn begin(&self, run: &str, line: &str, kind: &str) -> Word {
-        let head = preamble(&plan(line), run);
+        let head = preamble(&plan(line), run, false);
         let mut child = self.spawn(Script::Start, &[run, kind, "0", CAP], &head);
         drop(child.stdin.take());
         let mut said = String::new();
@@ -173,7 +173,7 @@ fn a_run_begins_once_or_never() {
     everywhere(|member| {
         let (run, marker) = (new_run(), member.home.path().join("marker"));
         let plan = plan("echo ran >> marker");
-        let whole = preamble(&plan, &run);
+        let whole = preamble(&plan, &run, false);
         let cut = &whole[..whole.len() - 3];
         let output = member.ask(Script::Start, &[&run, "none", "0", CAP], cut);
         assert!(output.stdout.is_empty() && !marker.exists(), "a cut preamble: {output:?}");

@@ -159,7 +159,7 @@ async fn register_member(
     asked: RegisterMember,
 ) -> Result<Reply<MemberResult>, Failure> {
     let name = MemberName::parse(&asked.friendly_name)?;
-    let mut change = change(asked.settings)?;
+    let mut change = change(&context, asked.settings)?;
     change.work_folder = Some(asked.work_folder);
     let remote = asked.member_type == MemberType::Remote;
     let roster = context.deps.fleet.roster();
@@ -171,7 +171,7 @@ async fn update_member(
     asked: UpdateMember,
 ) -> Result<Reply<MemberResult>, Failure> {
     let handle = resolve(&context, &asked.member)?;
-    let mut change = change(asked.settings)?;
+    let mut change = change(&context, asked.settings)?;
     change.name = asked.friendly_name.as_deref().map(MemberName::parse).transpose()?;
     change.work_folder = asked.work_folder;
     let roster = context.deps.fleet.roster();
@@ -252,7 +252,10 @@ fn view(handle: &MemberHandle) -> MemberView {
     MemberView::new(&handle.member(), standing.state, standing.since.to_string(), standing.reason)
 }
 
-fn change(asked: MemberSettings) -> Result<MemberChange, Failure> {
+fn change(context: &Context, asked: MemberSettings) -> Result<MemberChange, Failure> {
+    if let Some(provider) = &asked.llm_provider {
+        context.deps.fleet.check_provider(provider)?;
+    }
     let refused = |message: &str| Err(Failure::Argument(message.to_owned()));
     let auth = match (asked.auth_type, asked.key_path) {
         (Some(AuthType::Agent), Some(_)) => {

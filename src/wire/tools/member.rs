@@ -55,7 +55,7 @@ pub struct MemberSettings {
     /// Trust a host key that is not known yet. Never one that changed.
     #[serde(default)]
     pub accept_new: bool,
-    /// claude, codex, copilot, gemini, opencode, agy, none, or a row of providers.toml.
+    /// claude, codex, copilot, gemini, opencode, none, or a row of providers.toml.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm_provider: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

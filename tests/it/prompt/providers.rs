@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::rig::Rig;
 use crate::support::{ANSWER, Stream};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(90);
 
 /// The text that was told, the tools that were called, and the terminal event.
 fn told(stream: &mut Stream) -> (String, Vec<String>, Value) {
@@ -33,8 +33,7 @@ fn told(stream: &mut Stream) -> (String, Vec<String>, Value) {
 }
 
 /// One prompt that calls a tool, and one that goes on with its session.
-fn converse(provider: &str, part_by_part: bool) {
-    let rig = Rig::new();
+pub fn converse(rig: &Rig, provider: &str, part_by_part: bool) {
     let id = rig.begin("HOLD on to that", json!({ "provider": provider }));
     let mut stream = rig.follow(&id);
     if part_by_part {
@@ -87,27 +86,27 @@ fn converse(provider: &str, part_by_part: bool) {
 
 #[test]
 fn claude_answers_calls_a_tool_and_goes_on() {
-    converse("claude", true);
+    converse(&Rig::new(), "claude", true);
 }
 
 #[test]
 fn codex_answers_calls_a_tool_and_goes_on() {
-    converse("codex", false);
+    converse(&Rig::new(), "codex", false);
 }
 
 #[test]
 fn gemini_answers_calls_a_tool_and_goes_on() {
-    converse("gemini", true);
+    converse(&Rig::new(), "gemini", true);
 }
 
 #[test]
 fn copilot_answers_calls_a_tool_and_goes_on() {
-    converse("copilot", true);
+    converse(&Rig::new(), "copilot", true);
 }
 
 #[test]
 fn opencode_answers_calls_a_tool_and_goes_on() {
-    converse("opencode", false);
+    converse(&Rig::new(), "opencode", false);
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, Home, Model, Stream, eventually, within};
+use crate::support::{Daemon, Home, Model, Sshd, Stream, eventually, within};
 
 /// A daemon and the model that its prompts reach.
 pub struct Rig {
     pub daemon: Daemon,
     pub model: Model,
+    /// Where prompts run, if not on the local machine: the member `m0`.
+    pub members: Vec<Sshd>,
 }
 
 /// What a person would write to let every tool run, and to keep the programs
@@ -30,6 +32,11 @@ models = { standard = "stub/stub-model" }
 env = { OPENCODE_DISABLE_MODELS_FETCH = "1", OPENCODE_DISABLE_AUTOUPDATE = "1" }
 [cat]
 command = ["cat"]
+[env]
+command = ["env"]
+[script]
+command = ["sh", "-c", ". ~/script"]
+format = "claude"
 "#;
 
 /// A program that `tests/setup` put below target.
@@ -37,6 +44,28 @@ fn program(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/model-clis/bin").join(name);
     assert!(path.exists(), "{} is missing; run tests/setup", path.display());
     path.canonicalize().unwrap()
+}
+
+/// Puts programs where their makers' installers do.
+fn install(home: &Path, names: &[&str]) {
+    let bin = home.join(".local/bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    names.iter().for_each(|name| symlink(program(name), bin.join(name)).unwrap());
+}
+
+/// A member's home: two programs, and the logins that it has itself.
+fn equip(home: PathBuf, model: &Model) {
+    install(&home, &["claude", "codex"]);
+    std::fs::create_dir_all(home.join(".claude")).unwrap();
+    std::fs::create_dir_all(home.join(".codex")).unwrap();
+    let url = model.url();
+    let env = json!({ "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "sk-of-the-member" });
+    std::fs::write(home.join(".claude/settings.json"), json!({ "env": env }).to_string()).unwrap();
+    let codex = format!(
+        "model_provider = \"stub\"\n[model_providers.stub]\nname = \"stub\"\nbase_url = \
+         \"{url}/v1\"\nexperimental_bearer_token = \"x\"\nwire_api = \"responses\"\n"
+    );
+    std::fs::write(home.join(".codex/config.toml"), codex).unwrap();
 }
 
 impl Rig {
@@ -47,11 +76,7 @@ impl Rig {
     pub fn configured(toml: &str) -> Self {
         let (home, model) = (Home::new(), Model::start());
         home.configure(toml);
-        let bin = home.path().join(".local/bin");
-        std::fs::create_dir_all(&bin).unwrap();
-        for name in ["claude", "codex", "gemini", "copilot", "opencode"] {
-            symlink(program(name), bin.join(name)).unwrap();
-        }
+        install(home.path(), &["claude", "codex", "gemini", "copilot", "opencode"]);
         let url = model.url();
         write(&home, ".config/fleetd/providers.toml", ROWS);
         let codex = format!(
@@ -67,17 +92,44 @@ impl Rig {
             "models": { "stub-model": { "name": "stub" } } } } });
         write(&home, ".config/opencode/opencode.json", &opencode.to_string());
         std::fs::create_dir(home.path().join("work")).unwrap();
-        Self { daemon: start(home, &model), model }
+        Self { daemon: start(home, &model), model, members: Vec::new() }
+    }
+
+    /// With members `m0`, `m1` and so on, each with programs and logins of its own.
+    pub fn on_members(count: usize, toml: &str) -> Self {
+        let settings = "[members]\nkeepalive_s = 1\noffline_after_s = 10\n";
+        let mut rig = Self::configured(&format!("{settings}{toml}"));
+        for number in 0..count {
+            let sshd = Sshd::start();
+            equip(sshd.home(), &rig.model);
+            let arguments = json!({
+                "friendly_name": format!("m{number}"), "host": "127.0.0.1", "port": sshd.port(),
+                "username": sshd.user(), "key_path": sshd.key(), "accept_new": true,
+                "work_folder": sshd.home().join("work"),
+            });
+            rig.daemon.tool("register_member", arguments);
+            rig.members.push(sshd);
+        }
+        rig
     }
 
     /// `kill -9`, and the next daemon in the same HOME.
     pub fn restart(self) -> Self {
+        self.restart_after(|_| {})
+    }
+
+    /// The same, with `meanwhile` done while there is none: stopped, and killed then.
+    pub fn restart_after(self, meanwhile: impl FnOnce(&Self)) -> Self {
+        self.daemon.signal(nix::sys::signal::Signal::SIGSTOP);
+        meanwhile(&self);
         let home = self.daemon.kill9();
-        Self { daemon: start(home, &self.model), model: self.model }
+        let daemon = start(home, &self.model);
+        Self { daemon, model: self.model, members: self.members }
     }
 
     pub fn work(&self) -> PathBuf {
-        self.daemon.home().path().join("work")
+        let home = self.members.first().map(Sshd::home);
+        home.unwrap_or_else(|| self.daemon.home().path().to_owned()).join("work")
     }
 
     /// Begins a prompt in the folder `work` and returns its id.
@@ -89,6 +141,9 @@ impl Rig {
 
     pub fn arguments(&self, prompt: &str, more: Value) -> Value {
         let mut arguments = json!({ "prompt": prompt, "async": true, "run_from": self.work() });
+        if !self.members.is_empty() {
+            arguments["member_name"] = json!("m0");
+        }
         for (key, value) in more.as_object().unwrap() {
             arguments[key] = value.clone();
         }
@@ -102,7 +157,7 @@ impl Rig {
 
     /// The task once it has ended.
     pub fn end(&self, id: &str) -> Value {
-        within(std::time::Duration::from_secs(60), "the prompt has ended", || {
+        within(std::time::Duration::from_secs(180), "the prompt has ended", || {
             let task = self.monitor(id);
             let open = ["queued", "starting", "running"].contains(&task["state"].as_str().unwrap());
             (!open).then_some(task)
