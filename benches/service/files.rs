@@ -1,7 +1,6 @@
 //! Files to a member and back, beside `sftp` over the same server.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -12,22 +11,13 @@ use super::daemon::Server as Daemon;
 use super::load::{connect, post};
 use super::mcp::whole;
 use super::report::{ROUNDS, beside, line, median};
-
-#[path = "../reach/server.rs"]
-mod sshd;
+use super::sshd;
 
 const BYTES: usize = 100 * 1024 * 1024;
 
 /// Files of the second figure, and the bytes of each.
 const MANY: usize = 1000;
 const SMALL: usize = 4096;
-
-/// The benchmark's server makes its keys with this.
-fn keygen(path: &Path) -> Result<()> {
-    let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path);
-    done(command)
-}
 
 fn done(mut command: Command) -> Result<()> {
     let output = command.stdin(Stdio::null()).output()?;

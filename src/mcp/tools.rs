@@ -78,7 +78,7 @@ const READS: Hints =
 
 /// The tools of the default set: what it takes to begin work, to wait for it, and
 /// to look around. About fourteen, and under 25 KB of `tools/list` altogether.
-const DEFAULT: [&str; 14] = [
+const DEFAULT: [&str; 12] = [
     "execute_command",
     "execute_prompt",
     "stop_prompt",
@@ -90,8 +90,6 @@ const DEFAULT: [&str; 14] = [
     "publish_event",
     "fleet_status",
     "list_members",
-    "send_files",
-    "receive_files",
     "version",
 ];
 

@@ -130,8 +130,9 @@ pub struct TaskView {
     /// It runs and has shown no sign of life since then.
     #[serde(default)]
     pub stalled_since: Option<String>,
-    /// Of a transfer of files: how far it is. Absent for commands.
+    /// Of a transfer of files: how far it is, as send_files tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "perhaps_as_listed")]
     pub transfer: Option<TransferView>,
 }
 
@@ -221,15 +222,20 @@ pub struct MonitorTaskResult {
     pub tasks: Vec<MonitoredTask>,
 }
 
-/// One task with a part of its output.
+/// A task as list_tasks shows it, with a part of its output.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct MonitoredTask {
     #[serde(flatten)]
+    #[schemars(schema_with = "as_listed")]
     pub task: TaskView,
     pub stdout: OutputText,
+    /// The same of stderr.
+    #[schemars(schema_with = "as_listed")]
     pub stderr: OutputText,
-    /// If it is a prompt: its text, and what came of it.
+    /// Of a prompt: what execute_prompt returns, and the text, text_offset and
+    /// text_bytes of what the model has said so far.
     #[serde(default)]
+    #[schemars(schema_with = "perhaps_as_listed")]
     pub prompt: Option<PromptView>,
 }
 
@@ -298,6 +304,11 @@ pub struct StopTaskResult {
 /// client that lists the tools has it already.
 pub(super) fn as_listed(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object" })
+}
+
+/// The same where there may be none.
+fn perhaps_as_listed(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["object", "null"] })
 }
 
 /// The same for several.
