@@ -10,6 +10,8 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 pub const STORAGE: u8 = 5;
 pub const AUTH: u8 = 7;
+/// A member cannot be reached.
+pub const UNREACHABLE: u8 = 8;
 pub const UNKNOWN: u8 = 9;
 /// `EX_UNAVAILABLE` of sysexits.h: fleetd is not running, or frozen.
 pub const UNAVAILABLE: u8 = 69;
@@ -52,6 +54,7 @@ pub fn of_code(code: ErrorCode) -> u8 {
         | ErrorCode::Internal => FAILED,
         ErrorCode::Unauthorized | ErrorCode::Forbidden => AUTH,
         ErrorCode::StorageFull | ErrorCode::StorageDegraded => STORAGE,
+        ErrorCode::Unreachable => UNREACHABLE,
         ErrorCode::Unavailable => UNAVAILABLE,
         ErrorCode::UnknownOutcome => UNKNOWN,
     }

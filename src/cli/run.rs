@@ -327,6 +327,7 @@ mod tests {
             signal_possible: None,
             reason: None,
             stop_requested: false,
+            unreachable_since: None,
             stalled_since: None,
             stdout_bytes: 0,
             stderr_bytes: 0,

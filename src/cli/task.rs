@@ -157,7 +157,11 @@ fn listing(tasks: &[TaskView], width: u16) -> String {
 }
 
 /// How it stands, in a word: a stalled task is one that needs a look.
+/// One whose member is cut off may be doing well.
 pub fn state(task: &TaskView, now: Timestamp) -> String {
+    if let Some(since) = task.unreachable_since.as_deref().and_then(Timestamp::parse) {
+        return format!("unreachable {}", table::age(now.millis_since(since)));
+    }
     match task.stalled_since.as_deref().and_then(Timestamp::parse) {
         Some(since) => format!("stalled {}", table::age(now.millis_since(since))),
         None => task.state.as_str().to_owned(),
@@ -222,6 +226,9 @@ fn shown(task: &MonitoredTask, width: u16, strong: impl Fn(&str) -> String) -> S
     ];
     if let Some(reason) = &view.reason {
         pairs.insert(4, ("reason", reason.clone()));
+    }
+    if let Some(since) = &view.unreachable_since {
+        pairs.insert(3, ("unreachable", format!("since {}", table::time(since))));
     }
     let cut = task.stdout.cut_bytes + task.stderr.cut_bytes;
     if cut > 0 {

@@ -41,6 +41,8 @@ pub enum Begin {
     Queued,
     /// Its run was dispatched by an earlier daemon.
     Adopt,
+    /// Its run has ended so, and may be followed by another.
+    Ended(Box<Outcome>),
 }
 
 /// The daemon is going down: what runs goes on without this loop.
@@ -76,6 +78,7 @@ impl Inner {
                 Some(place) => self.remote(live, place, true).await?,
                 None => self.follow(live, None).await?,
             },
+            Begin::Ended(outcome) => *outcome,
             Begin::Start => self.start(live).await?,
             Begin::Queued => {
                 let row = self.persist(live.id, Input::Placed).await?;
@@ -264,6 +267,7 @@ impl Inner {
             let (from, to) = (ended.clone(), dir.clone());
             let prepared = blocking(move || {
                 to.prepare(&plan, input_of(&plan, &from))?;
+                to.inherit(&from)?;
                 if plan.retries > 0 { to.keep() } else { Ok(()) }
             });
             if prepared.await.is_ok() {

@@ -9,7 +9,7 @@ use super::leases::{Claim, Leases};
 use super::remote::Place;
 use super::rundir::RunDir;
 use super::watch::Supervisor;
-use crate::model::{MemberId, Project, TaskId};
+use crate::model::{MemberId, Project, TaskId, Timestamp};
 
 /// How far a task has come, for those who wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +36,8 @@ pub struct Live {
     pub changed: watch::Sender<()>,
     /// Held while input is appended or moves on to the next run.
     pub input: tokio::sync::Mutex<()>,
+    /// Since when its link has been cut, while it runs.
+    away: Mutex<Option<Timestamp>>,
     /// Something about its directory is news for whoever drives it remotely.
     news: Notify,
     run: Mutex<Run>,
@@ -93,6 +95,7 @@ impl Live {
             phase: watch::Sender::new(Phase::Waiting),
             changed: watch::Sender::new(()),
             input: tokio::sync::Mutex::default(),
+            away: Mutex::default(),
             news: Notify::new(),
             run: Mutex::new(Run { dir, supervisor: None }),
         })
@@ -109,6 +112,14 @@ impl Live {
 
     pub fn supervised_by(&self, supervisor: &Arc<Supervisor>) {
         self.run().supervisor = Some(Arc::clone(supervisor));
+    }
+
+    pub fn unreachable_since(&self) -> Option<Timestamp> {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_unreachable(&self, since: Option<Timestamp>) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     /// Makes whoever sees to the run look at its directory now.

@@ -10,9 +10,13 @@ use super::rundir::RunDir;
 use super::state::{Known, Outcome};
 use crate::model::{Exit, OutputStream, Timestamp};
 
-/// The plan of the run that follows a failure, if one was asked for.
+/// The plan of the run that follows one that never began, or a failure if that
+/// was asked for.
 pub fn retry(dir: &RunDir, outcome: &Outcome) -> Option<Plan> {
     let Known::Status(status) = &outcome.known else { return None };
+    if dir.has("unbegun") {
+        return dir.plan().ok().filter(|_| !dir.has("stop"));
+    }
     let failed = match (status.cause, status.exit) {
         (None, exit) => exit != Some(Exit::Code(0)),
         // A limit on the whole is a limit on all runs; what cannot start will
@@ -65,6 +69,20 @@ pub fn never_began(detail: String) -> Outcome {
         last_lines: Vec::new(),
         prompt: None,
     }
+}
+
+/// The outcome of a run that somebody's death kept from beginning: it is certain
+/// that it never will. A task whose caller holds its id goes on with another run.
+///
+/// At most once is about executions, and there was none. What decides is whether
+/// the caller has an answer: one who was given the id waits for the end, and
+/// would wait in vain; one who got none may have asked again, or given up, so
+/// nothing begins behind his back, and `failed` says truly that nothing ran.
+pub fn unbegun(dir: &RunDir, detail: String) -> Outcome {
+    if dir.is_promised().unwrap_or(false) && dir.mark("unbegun").is_ok() {
+        tracing::info!(run = %dir.name(), "a run that never began is replaced by another");
+    }
+    never_began(detail)
 }
 
 /// The outcome of a run of which nobody can say how it ended.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::drive::{Begin, blocking};
 use super::live::Live;
-use super::outcome::{conclusion, never_began, unknown};
+use super::outcome::{self, conclusion, never_began, unknown};
 use super::plan::StdinKind;
 use super::process::Boot;
 use super::prompts;
@@ -27,6 +27,12 @@ enum Found {
     Runs {
         member: MemberId,
         open_stdin: bool,
+    },
+    /// It never began, and its task goes on with another run.
+    Unbegun {
+        member: MemberId,
+        open_stdin: bool,
+        outcome: Box<Outcome>,
     },
     Ended(Box<Outcome>),
 }
@@ -80,12 +86,23 @@ impl Inner {
                     return self.settle(&task, lost, recovery).await;
                 };
                 let live = Live::new(task.id, task.project, place, open_stdin, dir);
-                self.book().adopt(&live);
-                self.tracker.spawn(Arc::clone(self).drive(live, Begin::Adopt));
-                recovery.adopted += 1;
+                self.resume(live, Begin::Adopt, recovery);
+            }
+            Found::Unbegun { member, open_stdin, outcome } => {
+                let Ok(place) = self.place(member) else {
+                    return self.settle(&task, *outcome, recovery).await;
+                };
+                let live = Live::new(task.id, task.project, place, open_stdin, dir);
+                self.resume(live, Begin::Ended(outcome), recovery);
             }
         }
         Ok(())
+    }
+
+    fn resume(self: &Arc<Self>, live: Arc<Live>, begin: Begin, recovery: &mut Recovery) {
+        self.book().adopt(&live);
+        self.tracker.spawn(Arc::clone(self).drive(live, begin));
+        recovery.adopted += 1;
     }
 
     async fn settle(
@@ -107,8 +124,8 @@ impl Inner {
     }
 }
 
-/// Reads one directory. A run that was not begun is forbidden to begin here:
-/// its caller got no answer and may have asked again meanwhile.
+/// Reads one directory. A run that was not begun is forbidden to begin here;
+/// whether its task goes on with another is said at [`outcome::unbegun`].
 fn look(dir: &RunDir, task: &Task) -> std::io::Result<Found> {
     if task.state == TaskState::Queued {
         return Ok(match dir.plan() {
@@ -125,7 +142,14 @@ fn look(dir: &RunDir, task: &Task) -> std::io::Result<Found> {
     }
     let planned = dir.has("plan");
     if dir.fence()? {
-        return Ok(Found::Ended(Box::new(unbegun(dir, task, planned))));
+        let outcome = Box::new(unbegun(dir, task, planned));
+        return Ok(match dir.plan() {
+            Ok(plan) if dir.has("unbegun") => {
+                let open_stdin = plan.stdin == StdinKind::Open;
+                Found::Unbegun { member: plan.member, open_stdin, outcome }
+            }
+            _ => Found::Ended(outcome),
+        });
     }
     if task.stop_requested {
         // The daemon may have gone down between the row and this file.
@@ -155,12 +179,14 @@ fn look(dir: &RunDir, task: &Task) -> std::io::Result<Found> {
 /// The outcome of a task whose latest run has just been forbidden to begin. That
 /// nothing ran is said only where it is certain: whoever reads it runs it again.
 fn unbegun(dir: &RunDir, task: &Task, planned: bool) -> Outcome {
+    let again = |detail: &str| match planned && !task.stop_requested {
+        true => outcome::unbegun(dir, detail.to_owned()),
+        false => never_began(detail.to_owned()),
+    };
     match (task.state, task.started) {
-        (TaskState::Starting, None) => {
-            never_began(String::from("never started: the daemon went down before it began"))
-        }
+        (TaskState::Starting, None) => again("never started: the daemon went down before it began"),
         (TaskState::Starting, Some(_)) if planned => {
-            never_began(String::from("failed, and the daemon went down before its next run began"))
+            again("failed, and the daemon went down before its next run began")
         }
         _ => unknown(dir, String::from("its run directory is gone")),
     }

@@ -150,6 +150,7 @@ impl Inner {
             plan,
             mirror,
             feed,
+            adopted,
             sent: adopted,
             pid: None,
             silent: None,

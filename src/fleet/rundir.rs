@@ -11,6 +11,8 @@
 //! | `stdout`, `stderr` | supervisor | the command's bytes, up to the cap |
 //! | `stdout.cut`, `stderr.cut` | supervisor | how many bytes the cap took |
 //! | `stop` | daemon | end the command |
+//! | `promised` | daemon | in which boot its caller was given the id, the run not begun |
+//! | `unbegun` | daemon | the run never began, and its task goes on with another |
 //! | `stop.stalled` | daemon | that `stop` is the policy for stalled runs, nobody's wish |
 //! | `status` | supervisor | how it ended; appears whole, or not at all |
 
@@ -23,8 +25,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::plan::{Pids, Plan, Status};
+use super::process::Boot;
 use super::spec::Prompted;
 use crate::model::OutputStream;
+
+/// What `spec` holds of a run that must not begin.
+const FENCED: &[u8] = b"never\n";
 
 /// One run's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,18 +111,51 @@ impl RunDir {
         self.keep_names()
     }
 
-    /// Forbids the start. `true`: the run never began and never will.
+    /// Forbids the start. `true`: the run never began and never will, also if it
+    /// was forbidden before: a daemon may die between this and what it tells.
     pub fn fence(&self) -> io::Result<bool> {
         std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.0)?;
-        match create(&self.file("spec")) {
-            Ok(file) => {
-                file.sync_all()?;
+        let (fence, spec) = (self.file("fence"), self.file("spec"));
+        let _ = std::fs::remove_file(&fence);
+        let mut file = create(&fence)?;
+        file.write_all(FENCED)?;
+        file.sync_all()?;
+        let linked = std::fs::hard_link(&fence, &spec);
+        std::fs::remove_file(&fence)?;
+        match linked {
+            Ok(()) => {
                 sync_dir(&self.0)?;
                 Ok(true)
             }
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Ok(std::fs::read(&spec)? == FENCED)
+            }
             Err(error) => Err(error),
         }
+    }
+
+    /// Its caller was given the id, and the run had not begun. Holds in this boot
+    /// alone, as what is not synced does.
+    pub fn promise(&self, boot: &Boot) -> io::Result<()> {
+        self.replace("promised", boot, false)
+    }
+
+    /// Takes over what holds for all runs of the task: the promise, and that it
+    /// is a prompt.
+    pub fn inherit(&self, earlier: &Self) -> io::Result<()> {
+        for name in ["promised", "prompt"] {
+            match std::fs::copy(earlier.file(name), self.file(name)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                copied => drop(copied?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the promise was given, in this boot.
+    pub fn is_promised(&self) -> io::Result<bool> {
+        let promised: Option<Boot> = found(read_json(&self.file("promised")))?;
+        Ok(promised == Some(Boot::current()?))
     }
 
     /// Says that this is a prompt's run; before it is dispatched.
@@ -286,9 +325,18 @@ mod tests {
         assert_eq!(std::fs::read(fenced.file("stdin")).unwrap(), b"in");
         assert!(fenced.fence().unwrap());
         assert_eq!(fenced.dispatch().unwrap_err().kind(), ErrorKind::AlreadyExists);
-        assert!(!fenced.fence().unwrap(), "only one can say that it never ran");
+        assert!(fenced.fence().unwrap(), "what never ran stays so");
+        fenced.forget_secrets();
+        assert!(!fenced.fence().unwrap(), "told already");
 
         let lost = RunDir::new(folder.path().join("lost"));
         assert!(lost.fence().unwrap(), "a directory that is gone is fenced too");
+
+        assert!(!fenced.is_promised().unwrap());
+        fenced.promise(&Boot { id: None, init_start: Some(7) }).unwrap();
+        assert!(!fenced.is_promised().unwrap(), "the machine has booted since");
+        fenced.promise(&Boot::current().unwrap()).unwrap();
+        lost.inherit(&fenced).unwrap();
+        assert!(lost.is_promised().unwrap());
     }
 }

@@ -308,6 +308,7 @@ mod tests {
             exit: None,
             reason: None,
             stop_requested: false,
+            unreachable_since: None,
             stdout_bytes: 0,
             stderr_bytes: 0,
             stalled: None,

@@ -7,6 +7,7 @@ use super::admit;
 use super::drive::{Begin, blocking, remove};
 use super::live::{Live, Phase, Turn};
 use super::plan::StdinKind;
+use super::process::Boot;
 use super::prompts;
 use super::roster::MemberHandle;
 use super::rundir::Input as RunInput;
@@ -186,7 +187,9 @@ impl Inner {
     /// The row, if `principal` may see it.
     pub async fn visible(&self, principal: &Principal, id: TaskId) -> Result<Task, FleetError> {
         let row = self.row(id).await?;
-        row.filter(|task| may_see(principal, task)).ok_or(FleetError::NoTask(id))
+        let mut task = row.filter(|task| may_see(principal, task)).ok_or(FleetError::NoTask(id))?;
+        self.add_unreachable(std::slice::from_mut(&mut task));
+        Ok(task)
     }
 
     /// Rows that `principal` may see, newest first.
@@ -203,7 +206,15 @@ impl Inner {
             self.bus.store().read(move |snapshot| snapshot.tasks(&states, most)).await?;
         tasks.retain(|task| may_see(principal, task));
         tasks.truncate(limit);
+        self.add_unreachable(&mut tasks);
         Ok(tasks)
+    }
+
+    fn add_unreachable(&self, tasks: &mut [Task]) {
+        let book = self.book();
+        for task in tasks.iter_mut().filter(|task| !task.state.is_terminal()) {
+            task.unreachable_since = book.get(task.id).and_then(|live| live.unreachable_since());
+        }
     }
 
     /// Waits until the task has ended, as far as this daemon sees it to its end.
@@ -265,6 +276,21 @@ impl Inner {
     }
 }
 
+impl Fleet {
+    /// To be called before the caller of [`Fleet::execute`] is given the id of a
+    /// task that has not ended. If the daemon dies before its run begins, it goes
+    /// on with another run then, and does not fail.
+    pub async fn promise(&self, task: &Task) {
+        let waits = matches!(task.state, TaskState::Queued | TaskState::Starting);
+        let Some(run) = task.run.filter(|_| waits) else { return };
+        let dir = self.0.run_dir(run);
+        if let Err(error) = blocking(move || dir.promise(&Boot::current()?)).await {
+            // The disk is full, say: then a death before the start is a failure.
+            tracing::debug!(task = %task.id, %error, "a promise was not noted");
+        }
+    }
+}
+
 /// A foreign task looks like an absent one.
 fn may_see(principal: &Principal, task: &Task) -> bool {
     principal.sees(&task.project) && (principal.id == task.principal || principal.may(Scope::Admin))
@@ -295,6 +321,7 @@ fn new_task(
         exit: None,
         reason: None,
         stop_requested: false,
+        unreachable_since: None,
         stdout_bytes: 0,
         stderr_bytes: 0,
         stalled: None,

@@ -31,6 +31,8 @@ pub enum ErrorCode {
     StorageDegraded,
     /// The daemon is shutting down or not there.
     Unavailable,
+    /// The member cannot be reached; nothing was done there.
+    Unreachable,
     /// Whether it happened is not known; ask again by id.
     UnknownOutcome,
     /// A defect of fleetd.
@@ -52,6 +54,7 @@ impl ErrorCode {
             Self::StorageFull => "storage_full",
             Self::StorageDegraded => "storage_degraded",
             Self::Unavailable => "unavailable",
+            Self::Unreachable => "unreachable",
             Self::UnknownOutcome => "unknown_outcome",
             Self::Internal => "internal",
         }

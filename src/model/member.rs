@@ -177,7 +177,11 @@ impl MemberName {
         // The same alphabet as a project's; a leading dash would be an option to some program.
         match Project::parse(text) {
             Ok(_) => Ok(Self(Arc::from(text))),
-            Err(_) => Err(MemberNameError::Name(text.chars().take(64).collect())),
+            // It is shown to people: what would steer a terminal is left out.
+            Err(_) => {
+                let shown = |c: &char| c.is_alphanumeric() || c.is_ascii_graphic() || *c == ' ';
+                Err(MemberNameError::Name(text.chars().filter(shown).take(64).collect()))
+            }
         }
     }
 

@@ -112,6 +112,9 @@ pub struct Task {
     pub reason: Option<String>,
     /// Somebody asked for it to stop; survives a restart of the daemon.
     pub stop_requested: bool,
+    /// Since when its member has not been reachable while it runs there. Known
+    /// to the daemon that sees to it, and not in the database.
+    pub unreachable_since: Option<Timestamp>,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
     /// It runs, and shows no sign of life.

@@ -28,6 +28,10 @@ pub enum Chunk {
 /// How a command ended, by the member's own word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
+    /// Any status but 0 was sent. **0 may also be none at all**: a server may close
+    /// a channel without a status (OpenSSH's `ChannelTimeout` does), and libssh2
+    /// keeps no record of whether one came. Where success matters, have the
+    /// command say so on its standard output. A cut connection is never 0.
     Code(i32),
     /// Without `SIG`, as SSH names it.
     Signal(String),

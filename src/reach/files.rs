@@ -185,12 +185,17 @@ impl Files {
     /// does not know OpenSSH's extension for that, so the member's `mv` does it.
     pub async fn replace(&self, from: &str, to: &str) -> Result<(), ReachError> {
         let Some(link) = &self.share else { return Err(cut(&self.host)) };
-        let script = "test -d \"$2\" && exit 21; exec mv -f -- \"$1\" \"$2\"";
+        // Said in a word, because a status of 0 may be none (see `End::Code`).
+        let script = "test -d \"$2\" && exit 21; mv -f -- \"$1\" \"$2\" && echo replaced";
         let command = format!("sh -c '{script}' mv {} {}", quoted(from), quoted(to));
         let running = link.exec(&command).await?;
         let answer = running.gather(Bytes::new(), MOST_COMPLAINT).await?;
-        if answer.end == End::Code(0) {
+        if answer.stdout.ends_with(b"replaced\n") {
             return Ok(());
+        }
+        if answer.end == End::Code(0) {
+            let reason = String::from("it did not say whether the file was replaced");
+            return Err(ReachError::Lost { host: self.host.clone(), reason });
         }
         let problem = match answer.end {
             End::Code(21) => String::from("there is a folder in its place"),

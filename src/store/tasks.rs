@@ -170,6 +170,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Task> {
         },
         reason: row.get(13)?,
         stop_requested: row.get(14)?,
+        unreachable_since: None,
         stdout_bytes: row.get(15)?,
         stderr_bytes: row.get(16)?,
         stalled: stalled

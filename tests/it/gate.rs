@@ -13,6 +13,9 @@ mod once;
 mod powercut;
 mod slowdisk;
 
+pub use adoption::ends;
+pub use once::{Whom, attach};
+
 /// `whole` when the gates run for themselves, else `tenth`.
 fn size(whole: usize, tenth: usize) -> usize {
     if std::env::var_os("FLEETD_GATE").is_some() { whole } else { tenth }

@@ -13,11 +13,11 @@ use super::script::Script;
 use crate::fleet::Inner;
 use crate::fleet::drive::{Leaving, blocking};
 use crate::fleet::live::{Live, Phase};
-use crate::fleet::outcome::{conclusion, never_began, unknown};
+use crate::fleet::outcome::{conclusion, never_began, unbegun, unknown};
 use crate::fleet::plan::{Cause, Plan};
 use crate::fleet::rundir::RunDir;
 use crate::fleet::state::{Input, Outcome};
-use crate::reach::{self, Link, ReachError};
+use crate::reach::{self, Link, LinkState, ReachError};
 
 /// How long a run may be begun without a word of its watcher.
 const LATE: Duration = Duration::from_secs(5);
@@ -78,6 +78,8 @@ pub struct Course<'a> {
     pub plan: Plan,
     pub mirror: Mirror,
     pub feed: Option<Feed>,
+    /// An earlier daemon began it, or meant to.
+    pub adopted: bool,
     /// A start may have arrived there.
     pub sent: bool,
     pub pid: Option<u32>,
@@ -153,7 +155,7 @@ impl Course<'_> {
                 return Ok(Ok(link));
             }
             if stage != Stage::Start && state.phase == reach::Phase::Offline {
-                self.tell_away(&state.reason).await?;
+                self.tell_away(&state).await?;
             }
             tokio::select! {
                 _ = states.changed() => {}
@@ -173,6 +175,7 @@ impl Course<'_> {
     async fn cancelled(&self) -> Result<Outcome, Leaving> {
         let end = Ending {
             code: None,
+            outlived: None,
             cause: Some(Cause::Stopped),
             missing: false,
             duration_ms: 0,
@@ -237,9 +240,16 @@ impl Course<'_> {
             Word::Gone { .. } => over(String::from("its watcher on the member was killed")),
             Word::Rebooted => over(String::from("member rebooted while it ran")),
             Word::Never if self.is_stop_asked() => Ok(Next::Over(self.cancelled().await?)),
-            Word::Never => Ok(Next::Over(never_began(String::from(
-                "never started: the connection or the daemon went down before it began",
-            )))),
+            Word::Never => {
+                let detail =
+                    "never started: the connection or the daemon went down before it began";
+                // Once in the life of a daemon: what keeps a run from beginning
+                // here may keep the next one from it too.
+                Ok(Next::Over(match self.adopted {
+                    true => unbegun(&self.dir, detail.to_owned()),
+                    false => never_began(detail.to_owned()),
+                }))
+            }
             _ => Err(super::place::vague(link).into()),
         }
     }
@@ -256,9 +266,10 @@ impl Course<'_> {
     }
 
     /// Once per cut, whichever daemon sees it.
-    async fn tell_away(&mut self, reason: &str) -> Result<(), Leaving> {
+    async fn tell_away(&mut self, state: &LinkState) -> Result<(), Leaving> {
+        self.live.set_unreachable(Some(state.since));
         if !self.told && !self.dir.has("unreachable") {
-            let reason = reason.chars().take(256).collect();
+            let reason = state.reason.chars().take(256).collect();
             self.inner.persist(self.live.id, Input::Away { reason }).await?;
             let _ = self.dir.mark("unreachable");
         }
@@ -270,6 +281,7 @@ impl Course<'_> {
         // What it wrote meanwhile, or did not, is not known: the clock of its
         // silence begins anew.
         self.active = Instant::now();
+        self.live.set_unreachable(None);
         if std::mem::take(&mut self.told) || self.dir.has("unreachable") {
             self.inner.persist(self.live.id, Input::Back).await?;
             let _ = std::fs::remove_file(self.dir.file("unreachable"));

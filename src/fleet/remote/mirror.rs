@@ -83,7 +83,7 @@ impl Mirror {
             let held = self.streams[at].held;
             Count { kept: held, cut: (end.kept[at] + end.cut[at]).saturating_sub(held) }
         };
-        let begun = end.code.is_some() && !end.missing;
+        let begun = end.outlived.is_some() || end.code.is_some() && !end.missing;
         let duration = i64::try_from(end.duration_ms).unwrap_or(i64::MAX);
         let status = Status {
             exit: end.code.filter(|_| !end.missing).map(Exit::of_shell),
@@ -91,7 +91,7 @@ impl Mirror {
             detail: end
                 .missing
                 .then(|| String::from("there is no such program on the PATH of the member")),
-            pid: pid.filter(|_| begun),
+            pid: end.outlived.or(pid).filter(|_| begun),
             started_ms: begun.then(|| ended.millis().saturating_sub(duration)),
             ended_ms: ended.millis(),
             duration_ms: end.duration_ms,

@@ -42,6 +42,8 @@ pub struct Ending {
     /// As `wait` gives it: over 128 is a signal, or the command's own status.
     pub code: Option<i32>,
     pub cause: Option<Cause>,
+    /// It outlived even KILL, as this process.
+    pub outlived: Option<u32>,
     /// Its program was not found.
     pub missing: bool,
     pub duration_ms: u64,
@@ -84,14 +86,20 @@ pub fn parse(line: &str, run: &str) -> Option<Word> {
     })
 }
 
-/// `CODE WHY HUNDREDTHS OUT ERR CUT CUT`. A number that is missing is no status:
+/// `CODE WHY HUNDREDTHS OUT ERR CUT CUT`; CODE is `-` if it did not begin, and
+/// `+PID` if nothing could end it. A number that is missing is no status:
 /// nothing is ever taken for success that was not said.
 fn ending(words: &[&str]) -> Option<Ending> {
     let [code, why, duration, numbers @ ..] = words else { return None };
     let [out, err, cut_out, cut_err] = numbers else { return None };
-    let code = if *code == "-" { None } else { Some(code.parse().ok()?) };
+    let (code, outlived) = match (*code, code.strip_prefix('+')) {
+        (_, Some(pid)) => (None, Some(pid.parse().ok()?)),
+        ("-", None) => (None, None),
+        (code, None) => (Some(code.parse().ok()?), None),
+    };
     Some(Ending {
         code,
+        outlived,
         cause: match *why {
             "stopped" => Some(Cause::Stopped),
             "inactivity" => Some(Cause::Inactivity),
@@ -129,6 +137,8 @@ mod tests {
         for short in ["end", "end 0", "end 0 - 1 2 3 4", "end x - 1 2 3 4 5", "end  - 1 2 3 4 5"] {
             assert_eq!(parse(&format!("fleetd-r {short}"), "r"), None, "{short}");
         }
+        let Some(Word::End(end)) = parse("fleetd-r end +7 total 12 3 4 0 5", "r") else { panic!() };
+        assert_eq!((end.code, end.outlived, end.cause), (None, Some(7), Some(Cause::Total)));
         assert_eq!(parse("fleetd-other end 0 - 1 2 3 4 5", "r"), None);
     }
 }

@@ -99,7 +99,7 @@ keeper() {
     while [ -n "$w" ]; do
         sleep 1 9<&-
         born "$w"
-        [ "$b" = "$wb" ] || exit 0
+        [ "$b" = "$wb" ] && [ ! -e status ] || exit 0
         l=$(find stdout stderr -size +$(($1 * 2))c 2>/dev/null 9<&-)
         [ -z "$l" ] || for l in $l; do
             shorten "$l" "$1" 9<&-

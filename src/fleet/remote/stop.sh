@@ -81,4 +81,16 @@ left() {
         n=$((n + 1))
     done
     true >stopped
+    # What even KILL does not end is told as that: its watcher waits for ever.
+    born "$pid"
+    [ -n "$b" ] && [ "$b" = "$pb" ] || exit 0
+    read -r y <stop
+    now
+    c=0 o=0
+    [ ! -e stdout.cut ] || read -r c <stdout.cut
+    [ ! -e stderr.cut ] || read -r o <stderr.cut
+    set -- $(wc -c stdout stderr)
+    echo "+$pid $y $((t - began)) $1 $3 $c $o" >outlived
+    # Not over a status that came meanwhile.
+    ln outlived status
 } </dev/null >/dev/null 2>&1 &

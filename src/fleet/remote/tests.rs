@@ -302,6 +302,39 @@ fn a_stop_reaches_those_who_ignore_it_and_those_who_left() {
     });
 }
 
+/// Here `kill` does nothing, as to a process that waits for a dead disk.
+#[test]
+fn what_outlives_even_kill_is_told() {
+    let test = |member: &Member| {
+        let run = new_run();
+        let Word::Began { pid: Some(pid) } = member.begin(&run, "echo out; exec sleep 300", "none")
+        else {
+            panic!("not begun")
+        };
+        let powerless = "kill() { case $1 in -TERM | -KILL) ;; *) command kill \"$@\" ;; esac; }\n";
+        let script = powerless.to_owned() + &Script::Stop.text();
+        let (shell, options) = member.shell.split_first().unwrap();
+        let mut stop = Command::new(shell);
+        stop.args(options).args(["-c", &script, "fleetd", &run, "1", "total"]);
+        assert!(stop.env("HOME", member.home.path()).output().unwrap().status.success());
+        let Word::End(end) = member.until(&run, |word| matches!(word, Word::End(_))) else {
+            panic!("no end")
+        };
+        assert_eq!((end.code, end.outlived), (None, Some(pid)), "{}", member.shell[0]);
+        assert_eq!((end.cause, end.kept), (Some(Cause::Total), [4, 0]), "{}", member.shell[0]);
+        // Followers do not wait for it either.
+        assert!(member.ask(Script::Follow, &[&run, "0", "0"], b"").status.success());
+        let mut kill = Command::new("kill");
+        assert!(kill.args(["-KILL", "--", &format!("-{pid}")]).status().unwrap().success());
+    };
+    // It takes its seconds, so in all shells at once.
+    std::thread::scope(|scope| {
+        for shell in SHELLS {
+            scope.spawn(move || test(&Member { shell, home: tempfile::tempdir().unwrap() }));
+        }
+    });
+}
+
 #[test]
 fn a_run_that_is_stopped_before_it_begins_does_not() {
     everywhere(|member| {

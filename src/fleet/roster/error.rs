@@ -41,10 +41,11 @@ impl RosterError {
             Self::BuiltIn(_) | Self::Unsupported { .. } | Self::NoShell | Self::Folder { .. } => {
                 ErrorCode::InvalidArgument
             }
-            Self::Offline { .. } | Self::Failed { .. } => ErrorCode::Conflict,
+            Self::Offline { .. } => ErrorCode::Unreachable,
+            Self::Failed { .. } => ErrorCode::Conflict,
             Self::Reach(error) => match error.code() {
                 // That would say that the daemon is not there.
-                ErrorCode::Unavailable => ErrorCode::Conflict,
+                ErrorCode::Unavailable => ErrorCode::Unreachable,
                 code => code,
             },
         }

@@ -54,6 +54,7 @@ async fn execute_prompt(
         taken => taken?,
     };
     if at_once {
+        context.deps.fleet.promise(&task).await;
         return Ok(started(&task).into());
     }
     let task = match wait(&context, task.id).await? {
@@ -74,6 +75,7 @@ async fn execute_prompt(
 pub async fn reply(context: &Context, task: &Task) -> Result<Reply<ExecutePromptResult>, Failure> {
     let report = context.deps.fleet.prompt_report(context.principal(), task.id, None, 0).await?;
     if !task.state.is_terminal() {
+        context.deps.fleet.promise(task).await;
         return Ok(started(task).into());
     }
     let result = report.and_then(|report| report.result);

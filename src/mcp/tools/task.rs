@@ -91,6 +91,7 @@ async fn execute_command(
     let spec = specification(&context, asked)?;
     let task = context.deps.fleet.execute(context.principal(), spec).await?;
     if at_once {
+        context.deps.fleet.promise(&task).await;
         return Ok(started(&task).into());
     }
     let Some(task) = wait(&context, task.id).await? else {
@@ -168,6 +169,7 @@ async fn given_up(
     } else {
         fleet.task(context.principal(), id).await?
     };
+    fleet.promise(&task).await;
     Ok(started(&task).into())
 }
 

@@ -285,7 +285,7 @@ impl ExecSlot {
     }
 
     /// By the peer's word. The library does not tell a status that was never
-    /// sent from 0; OpenSSH and Dropbear always send one.
+    /// sent from 0, so [`End::Code`] does not claim it.
     fn end_of(&self, cx: &Cx<'_>) -> Result<End, ReachError> {
         let signal = self.channel.exit_signal().map_err(|error| lost(cx, &text_of(&error)))?;
         if let Some(signal) = signal.exit_signal {

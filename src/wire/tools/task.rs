@@ -122,6 +122,9 @@ pub struct TaskView {
     pub signal_possible: Option<i32>,
     pub reason: Option<String>,
     pub stop_requested: bool,
+    /// Its member has not been reachable since then; it goes on there.
+    #[serde(default)]
+    pub unreachable_since: Option<String>,
     pub stdout_bytes: u64,
     pub stderr_bytes: u64,
     /// It runs and has shown no sign of life since then.
@@ -150,6 +153,7 @@ impl From<&Transfer> for TaskView {
             signal_possible: None,
             reason: transfer.problem.clone(),
             stop_requested: transfer.state == TaskState::Cancelled,
+            unreachable_since: None,
             stalled_since: None,
             stdout_bytes: 0,
             stderr_bytes: 0,
@@ -178,6 +182,7 @@ impl From<&Task> for TaskView {
             signal_possible: exit.signal_possible,
             reason: task.reason.clone(),
             stop_requested: task.stop_requested,
+            unreachable_since: task.unreachable_since.map(|at| at.to_string()),
             stdout_bytes: task.stdout_bytes,
             stderr_bytes: task.stderr_bytes,
             stalled_since: task.stalled.map(|stalled| stalled.since.to_string()),

@@ -38,7 +38,7 @@ const DEEPEST: usize = 20;
 
 /// Who is killed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Whom {
+pub enum Whom {
     Daemon,
     SupervisorsToo,
 }
@@ -55,7 +55,7 @@ struct Sum {
 }
 
 /// A tracer that was attached; ends with its tracee, or when it is dropped.
-struct Tracer(Child);
+pub struct Tracer(Child);
 
 impl Drop for Tracer {
     fn drop(&mut self) {
@@ -75,7 +75,7 @@ fn inject(call: &str, n: usize, whom: Whom) -> Vec<String> {
 }
 
 /// Attaches a tracer and waits until it holds every thread.
-fn attach(daemon: &Daemon, call: &str, n: usize, whom: Whom) -> Tracer {
+pub fn attach(daemon: &Daemon, call: &str, n: usize, whom: Whom) -> Tracer {
     let pid = daemon.pid();
     let mut command = as_root("strace");
     command.args(inject(call, n, whom)).args(["-p", &pid.to_string()]);

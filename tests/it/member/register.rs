@@ -1,5 +1,6 @@
 //! Registering, changing and removing.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use fleetd::model::{MemberName, Principal, TaskId, TaskState};
 use serde_json::{Value, json};
 
 use super::rig::Rig;
-use crate::support::{Daemon, Request, eventually};
+use crate::support::{Daemon, Request, Sshd, eventually};
 use crate::task;
 
 #[test]
@@ -65,6 +66,23 @@ fn names_and_places_are_taken_once() {
         rig.refused("update_member", json!({"member_name": "web-2", "work_folder": folder}));
     assert!(error.contains("same folder"), "{error}");
     assert_eq!(rig.members().len(), 3);
+}
+
+/// D5 of the peer's defects: a channel that a server closes without a status looks
+/// like success. Nothing is registered by an answer that did not come to its end.
+#[test]
+fn an_answer_without_an_end_registers_nobody() {
+    let sshd = Sshd::with("ChannelTimeout session:command=1s");
+    let rig = Rig { daemon: Daemon::start(), sshd };
+    let bin = rig.sshd.home().join(".local/bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let uname = bin.join("uname");
+    std::fs::write(&uname, "#!/bin/sh\nsleep 20\n").unwrap();
+    std::fs::set_permissions(&uname, PermissionsExt::from_mode(0o755)).unwrap();
+    let refused = rig.add("web", "work", &["--accept-new"]);
+    assert_eq!(refused.code(), 9, "{refused:?}");
+    assert!(refused.stderr.contains("did not say how the script ended"), "{refused:?}");
+    assert_eq!(rig.members().len(), 1);
 }
 
 /// Lesson 49: a key that is not let in "works", because another member's

@@ -161,3 +161,26 @@ async fn s17_nothing_is_ever_forwarded() {
     }
     assert!(!log.contains("tcpip-forward") && !log.contains("direct-tcpip"), "{log}");
 }
+
+/// D5 of the peer's defects. A server may close a channel without a status, which
+/// the library does not tell from 0; so a word on stdout says what succeeded.
+#[tokio::test]
+async fn a_missing_status_is_never_the_word_of_a_success() {
+    let rig = Rig::with(Sshd::with("ChannelTimeout session:command=1s"), |_| {});
+    let link = rig.link().await;
+    let told = link.ask("echo begun; sleep 20; echo done", Bytes::new(), LIMITS).await;
+    // If this ever becomes an error, `End::Code` may promise more than it does.
+    let told = told.unwrap();
+    assert_eq!((&told.stdout[..], told.end), (&b"begun\n"[..], End::Code(0)));
+    let files = link.files().await.unwrap();
+    let home = rig.sshd.home();
+    std::fs::write(home.join("from"), "new").unwrap();
+    let [from, to] = ["from", "to"].map(|name| home.join(name).display().to_string());
+    files.replace(&from, &to).await.unwrap();
+    assert_eq!(std::fs::read(&to).unwrap(), b"new");
+    // A cut in the middle is lost at once.
+    let running = link.exec("sleep 0.9").await.unwrap();
+    rig.sshd.kill_sessions();
+    let end = running.end().await;
+    assert!(matches!(end, Err(ReachError::Lost { .. })), "{end:?}");
+}

@@ -63,7 +63,11 @@ fn r25_a_silent_link_is_told_once_and_the_task_goes_on() {
             let cut = Instant::now();
             until_told(&daemon, &id, "task.unreachable");
             assert!(cut.elapsed() < Duration::from_secs(3 + 2), "{:?}", cut.elapsed());
-            assert_eq!(look(&daemon, &id)["state"], "running", "no false failure");
+            let cut_off = look(&daemon, &id);
+            assert_eq!(cut_off["state"], "running", "no false failure");
+            assert!(cut_off["unreachable_since"].is_string(), "{cut_off}");
+            let listed = daemon.fleetctl(&["tasks"]).ok().stdout;
+            assert_eq!(listed.matches("unreachable").count(), 2, "{listed}");
             let asked = daemon.tool("stop_task", json!({"task_id": deaf}));
             assert_eq!(asked["task"]["stop_requested"], true, "{asked}");
             assert_eq!(asked["task"]["state"], "running", "what cannot be known is not told");
@@ -77,6 +81,9 @@ fn r25_a_silent_link_is_told_once_and_the_task_goes_on() {
             );
             assert!(!is_alive(u32::try_from(pid).unwrap()));
             until_told(&daemon, &id, "task.resumed");
+            within(PATIENCE, "it is reachable", || {
+                look(&daemon, &id)["unreachable_since"].is_null().then_some(())
+            });
             open(&gate);
             let task = end(&daemon, &id);
             assert_eq!(
@@ -223,6 +230,7 @@ fn r31_a_member_that_booted_makes_the_end_unknown() {
     assert!(task["reason"].as_str().unwrap().contains("member rebooted"), "{task}");
 }
 
+/// Statuses 8, and a reason that says what to do.
 #[test]
 fn a_member_that_is_offline_is_said_to_be() {
     let (daemon, mut sshd) = pair();
@@ -237,4 +245,13 @@ fn a_member_that_is_offline_is_said_to_be() {
         (answer["result"]["isError"] == true).then_some(answer)
     });
     assert!(answer.to_string().contains("'m' is offline"), "{answer}");
+    let refused = daemon.fleetctl(&["run", "--on", "m", "--", "true"]);
+    assert_eq!(refused.code(), 8, "{refused:?}");
+    sshd.swap_host_key();
+    let refused = within(PATIENCE, "the new key is seen", || {
+        let refused = daemon.fleetctl(&["run", "--on", "m", "--", "true"]);
+        refused.stderr.contains("has changed").then_some(refused)
+    });
+    assert_eq!(refused.code(), 8, "{refused:?}");
+    assert!(refused.stderr.contains("SHA256:"), "{refused:?}");
 }
