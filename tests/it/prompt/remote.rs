@@ -86,3 +86,19 @@ fn the_second_prompt_in_a_members_folder_waits_by_whichever_way() {
         assert_eq!(rig.end(id)["state"], "completed");
     }
 }
+
+/// Its caller has the id, and nothing of it had reached the member.
+#[test]
+fn a_prompt_whose_start_never_arrived_begins_with_the_next_daemon() {
+    let rig = Rig::on_members(1, "");
+    rig.members[0].freeze();
+    let id = rig.begin("hello", json!({ "provider": "claude" }));
+    let rig = rig.restart();
+    rig.members[0].thaw();
+    let task = rig.end(&id);
+    let answered = (&task["state"], &task["prompt"]["response"]);
+    assert_eq!(answered, (&json!("completed"), &json!(ANSWER)), "{task}");
+    assert_eq!(rig.model.asked().len(), 1, "it ran once");
+    let history = rig.history(&id);
+    assert_eq!(history.iter().filter(|(topic, _)| topic == "task.completed").count(), 1);
+}
