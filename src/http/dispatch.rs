@@ -301,7 +301,12 @@ async fn mcp(call: Call, caller: Caller, bytes: Bytes) -> Result<Response, Probl
     };
     *request.uri_mut() =
         address.parse().map_err(|_| Problem::invalid("the address cannot be read"))?;
-    let answer = call.context.services.mcp.handle(caller.principal, request).await;
+    let handled = call.context.services.mcp.handle(caller.principal, request);
+    let answer = tokio::select! {
+        answer = handled => answer,
+        // An answer that is not a stream can take long as well.
+        () = revoked(&call.context, &caller.until) => return Err(Problem::unauthorized()),
+    };
     let (parts, body) = answer.into_parts();
     let mut response = mcp_body(body, caller.until).await;
     *response.status_mut() = parts.status;
@@ -310,6 +315,15 @@ async fn mcp(call: Call, caller: Caller, bytes: Bytes) -> Result<Response, Probl
     }
     reply::harden(&mut response);
     Ok(response)
+}
+
+/// Returns when the caller's token is not valid any more. When the daemon stops,
+/// answers that are under way get their time.
+async fn revoked(context: &Context, until: &CancellationToken) {
+    until.cancelled().await;
+    if context.closing.is_cancelled() {
+        std::future::pending().await
+    }
 }
 
 /// Answers of known length go out whole; everything else is a stream that ends

@@ -42,8 +42,8 @@ use saying::Saying;
 use sse::Connections;
 use waking::waking;
 
-/// Requests with calls under way, and streams open, at once; one principal has a
-/// quarter of them at most. Beyond it the next one is refused and may try again;
+/// Requests with calls under way, and streams open, at once; one token has a quarter
+/// of them at most, and a quarter is the owner's alone. Beyond it the next one is refused and may try again;
 /// those that are served are not disturbed.
 const MOST_CALLS: u32 = 2048;
 const MOST_STREAMS: u32 = 4096;
@@ -264,7 +264,7 @@ impl Front {
         let hurry = self.closing.child_token();
         let asked = message.id().cloned();
         let said = self.serve_in_session(caller, session, message, &hurry)?;
-        let calls = Calls::new(said, 1, hurry, Some(self.detached(session, asked)), permit);
+        let calls = Calls::new(said, 1, hurry, Some(self.detached(caller, session, asked)), permit);
         Ok(respond(calls, Shape { accept, batch: false, modern: false }).await)
     }
 
@@ -312,10 +312,11 @@ impl Front {
         Ok(said.boxed())
     }
 
-    fn detached(&self, session: McpSession, asked: Option<Value>) -> Detached {
+    fn detached(&self, caller: &Caller<'_>, session: McpSession, asked: Option<Value>) -> Detached {
         Detached {
             tracker: self.detached.clone(),
             replies: Arc::clone(&self.replies),
+            principal: Arc::clone(&caller.principal.id),
             session: session.nonce,
             asked,
             revision: session.revision,
@@ -337,7 +338,7 @@ impl Front {
     }
 
     fn share(&self, of: &Shares, caller: &Caller<'_>) -> Result<Share, Refusal> {
-        of.take(&caller.principal.id).ok_or_else(too_much)
+        of.take(&caller.principal).ok_or_else(too_much)
     }
 }
 

@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use super::frames::{self, Form};
 use super::resources::{Uri, Watching};
 use super::revision::Revision;
-use super::sessions::{Control, Level};
+use super::session::Nonce;
+use super::sessions::{Control, Level, Sessions};
 use super::shares::Share;
 use crate::bus::{Bus, BusError, Delivery, Gap, Start, Subscription};
 use crate::model::{Cursor, Filter, Principal, Severity};
@@ -33,6 +34,8 @@ pub struct Push {
     pub bus: Bus,
     pub principal: Arc<Principal>,
     pub revision: Revision,
+    pub sessions: Arc<Sessions>,
+    pub session: Nonce,
     /// The stream's number in its session, and what the session says.
     pub number: u64,
     pub control: watch::Receiver<Control>,
@@ -49,6 +52,8 @@ struct Running {
     watching: Watching,
     /// What `watching` was made from.
     watched: Arc<Vec<String>>,
+    /// The reader is being told what was touched; it has it when it asks for more.
+    telling: bool,
     keep_alive: Interval,
     /// The last place that the reader was told.
     told: Cursor,
@@ -98,6 +103,7 @@ impl Push {
             level,
             watching,
             watched: control.watched,
+            telling: false,
             keep_alive,
             told,
             resuming,
@@ -136,6 +142,11 @@ impl Running {
         if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
             return Some(first);
         }
+        if std::mem::take(&mut self.telling)
+            && let Some(place) = self.watching.place()
+        {
+            self.push.sessions.told(&self.push.session, self.push.number, place);
+        }
         loop {
             let turn = tokio::select! {
                 biased;
@@ -162,6 +173,7 @@ impl Running {
                 }
                 Turn::KeepAlive => self.keep_alive(),
                 Turn::Updated(uris) => {
+                    self.telling = true;
                     let mut out = Vec::new();
                     for uri in uris {
                         frames::push_message(&mut out, &frames::updated(&uri));

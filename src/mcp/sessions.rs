@@ -8,7 +8,7 @@
 mod control;
 mod kept;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OnceCell, watch};
@@ -50,7 +50,7 @@ struct Table {
     ended_order: VecDeque<Nonce>,
     ended_counts: HashMap<PrincipalId, usize>,
     /// Sessions that gave way and are still stored as they were.
-    unsaved: Vec<Nonce>,
+    unsaved: BTreeSet<Nonce>,
 }
 
 struct Live {
@@ -72,7 +72,7 @@ impl Sessions {
         self.lock().ended.contains_key(session)
     }
 
-    /// Ends a session, its streams and calls. `false` if it had ended before.
+    /// Ends a session, its streams and what its calls wait for. `false` if it had ended before.
     pub fn end(&self, principal: &PrincipalId, session: Nonce) -> bool {
         let mut table = self.lock();
         if table.ended.contains_key(&session) {
@@ -132,6 +132,21 @@ impl Sessions {
             Arc::make_mut(&mut control.watched).push(uri.to_owned());
         });
         true
+    }
+
+    /// What is watched was told up to `place` on the stream of this number. It is
+    /// durable when the session is stored next, with its next stream at the latest:
+    /// what is told again after a restart is told once.
+    pub fn told(&self, session: &Nonce, stream: u64, place: Cursor) {
+        let table = self.lock();
+        let Some(live) = table.live.get(session) else { return };
+        live.control.send_if_modified(|control| {
+            if control.stream == stream && !control.watched.is_empty() {
+                control.watched_since = Some(place);
+            }
+            // Nobody has to obey it.
+            false
+        });
     }
 
     /// Watches a resource no more.
@@ -220,7 +235,7 @@ impl Table {
         let Some(nonce) = self.order.iter().find(gives_way).copied() else { return };
         let Some(live) = self.remove(&nonce) else { return };
         if live.control.borrow().is_kept() {
-            self.unsaved.push(nonce);
+            self.unsaved.insert(nonce);
         }
         if live.control.borrow().is_asked_for() {
             self.bury(&live.principal, nonce);
@@ -238,6 +253,9 @@ impl Table {
     fn bury(&mut self, principal: &PrincipalId, session: Nonce) {
         if let Some(live) = self.remove(&session) {
             live.control.send_modify(|control| control.ended = true);
+            // Its waits have no point any more. Nobody asked to cancel what runs, so
+            // tasks go on.
+            live.calls.values().for_each(|cancel| cancel.token.cancel());
         }
         self.ended.insert(session, Arc::clone(principal));
         self.ended_order.push_back(session);
@@ -253,7 +271,7 @@ impl Table {
             && let Some(whose) = self.ended.remove(&oldest)
         {
             count_down(&mut self.ended_counts, &whose);
-            self.unsaved.push(oldest);
+            self.unsaved.insert(oldest);
         }
     }
 }
@@ -336,6 +354,16 @@ mod tests {
         assert!(control.borrow().ended);
         assert!(!sessions.end(&owner(), [1; 16]));
         assert!(sessions.has_ended(&[1; 16]));
+    }
+
+    #[test]
+    fn an_ended_session_ends_what_its_calls_wait_for_and_cancels_no_task() {
+        let sessions = Arc::new(Sessions::default());
+        let entry = sessions.enter(&owner(), [1; 16], &json!(7));
+        let other = sessions.enter(&owner(), [2; 16], &json!(7));
+        assert!(sessions.end(&owner(), [1; 16]));
+        assert!(entry.cancel.token.is_cancelled() && !entry.cancel.was_asked());
+        assert!(!other.cancel.token.is_cancelled());
     }
 
     #[test]

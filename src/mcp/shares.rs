@@ -1,27 +1,35 @@
-//! Places that are shared fairly: so many in all, and so many for one principal,
-//! so that nobody can use up everybody's.
+//! Places that are shared fairly: so many in all, so many for one token, and some
+//! that only the owner gets, so that nobody can use up everybody's.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::model::PrincipalId;
+use crate::model::{Principal, PrincipalId, Scope};
 
-/// One principal has at most this part of the places.
-const PART: usize = 4;
+/// One token has at most this part of the places, and all tokens together leave
+/// as much to the owner.
+const PART: u32 = 4;
 
 /// Places of one kind.
 pub struct Shares {
     all: Arc<Semaphore>,
     most: u32,
-    held: Arc<Mutex<HashMap<PrincipalId, u32>>>,
+    held: Arc<Mutex<Held>>,
+}
+
+/// What tokens hold; the owner is not counted.
+#[derive(Default)]
+struct Held {
+    each: HashMap<PrincipalId, u32>,
+    together: u32,
 }
 
 /// A place that is taken; given back when it is dropped.
 pub struct Share {
-    principal: PrincipalId,
-    held: Arc<Mutex<HashMap<PrincipalId, u32>>>,
+    /// Whose it is, and where it is counted; `None` for the owner's.
+    counted: Option<(PrincipalId, Arc<Mutex<Held>>)>,
     _one: OwnedSemaphorePermit,
 }
 
@@ -31,15 +39,21 @@ impl Shares {
     }
 
     /// A place for `principal`; `None` if there is none, or it has its part.
-    pub fn take(&self, principal: &PrincipalId) -> Option<Share> {
+    pub fn take(&self, principal: &Principal) -> Option<Share> {
         let one = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        if principal.may(Scope::Admin) {
+            return Some(Share { counted: None, _one: one });
+        }
+        let part = self.most / PART;
         let mut held = lock(&self.held);
-        let count = held.entry(Arc::clone(principal)).or_default();
-        if *count as usize >= self.most as usize / PART {
+        let own = held.each.get(&principal.id).copied().unwrap_or_default();
+        if own >= part || held.together >= self.most - part {
             return None;
         }
-        *count += 1;
-        Some(Share { principal: Arc::clone(principal), held: Arc::clone(&self.held), _one: one })
+        held.each.insert(Arc::clone(&principal.id), own + 1);
+        held.together += 1;
+        let counted = Some((Arc::clone(&principal.id), Arc::clone(&self.held)));
+        Some(Share { counted, _one: one })
     }
 
     /// Returns when no place is taken.
@@ -51,18 +65,20 @@ impl Shares {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut held = lock(&self.held);
-        if let Some(count) = held.get_mut(&self.principal) {
+        let Some((principal, held)) = &self.counted else { return };
+        let mut held = lock(held);
+        held.together -= 1;
+        if let Some(count) = held.each.get_mut(principal) {
             *count -= 1;
             if *count == 0 {
-                held.remove(&self.principal);
+                held.each.remove(principal);
             }
         }
     }
 }
 
 /// Changed by whole steps only; a panic elsewhere cannot tear it.
-fn lock(held: &Mutex<HashMap<PrincipalId, u32>>) -> MutexGuard<'_, HashMap<PrincipalId, u32>> {
+fn lock(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -70,20 +86,36 @@ fn lock(held: &Mutex<HashMap<PrincipalId, u32>>) -> MutexGuard<'_, HashMap<Princ
 mod tests {
     use super::*;
 
+    fn token(name: &str) -> Principal {
+        Principal { id: name.into(), scopes: vec![Scope::Read], ..Principal::owner() }
+    }
+
+    /// Takes places until there are no more.
+    fn all_of(shares: &Shares, who: &Principal) -> Vec<Share> {
+        std::iter::from_fn(|| shares.take(who)).collect()
+    }
+
     #[test]
-    fn nobody_gets_more_than_a_part_and_what_is_given_back_is_free() {
+    fn no_token_gets_more_than_a_part_and_what_is_given_back_is_free() {
         let shares = Shares::new(8);
-        let who = |name: &str| PrincipalId::from(name);
-        let mut places: Vec<_> = (0..2).filter_map(|_| shares.take(&who("a"))).collect();
+        let places = all_of(&shares, &token("a"));
         assert_eq!(places.len(), 2);
-        assert!(shares.take(&who("a")).is_none(), "its part is taken");
-        for other in ["b", "c", "d"] {
-            places
-                .extend([shares.take(&who(other)), shares.take(&who(other))].into_iter().flatten());
-        }
-        assert_eq!(places.len(), 8);
-        assert!(shares.take(&who("e")).is_none(), "all are taken");
-        places.clear();
-        assert!(shares.take(&who("a")).is_some() && shares.held.lock().unwrap().is_empty());
+        assert_eq!(all_of(&shares, &token("b")).len(), 2, "another has its own");
+        drop(places);
+        assert!(shares.take(&token("a")).is_some());
+        assert!(lock(&shares.held).each.is_empty() && lock(&shares.held).together == 0);
+    }
+
+    #[test]
+    fn all_tokens_together_do_not_shut_the_owner_out_who_may_have_all() {
+        let shares = Shares::new(8);
+        let crowd: Vec<_> =
+            ["a", "b", "c", "d"].iter().flat_map(|name| all_of(&shares, &token(name))).collect();
+        assert_eq!(crowd.len(), 6);
+        assert_eq!(all_of(&shares, &Principal::owner()).len(), 2);
+        drop(crowd);
+        let own = all_of(&shares, &Principal::owner());
+        assert_eq!(own.len(), 8);
+        assert!(shares.take(&token("a")).is_none(), "all are taken");
     }
 }

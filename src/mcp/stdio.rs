@@ -262,6 +262,9 @@ impl Pipe {
         let revision = result.pointer("/result/protocolVersion").and_then(Value::as_str);
         let revision = revision.and_then(|revision| HeaderValue::from_str(revision).ok());
         if let Some(revision) = revision {
+            // A client that begins anew has forgotten what was before, and must not be
+            // told everything twice.
+            self.end().await;
             *lock(&self.session) = Some((id, revision));
         }
         self.say(text).await;

@@ -8,6 +8,7 @@ mod opening;
 mod person;
 mod pipes;
 mod publish;
+mod refused;
 mod run;
 mod setup;
 mod tasks;

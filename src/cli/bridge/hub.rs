@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,6 +45,12 @@ pub enum Upstream {
     Up(Arc<McpSession>),
 }
 
+impl Upstream {
+    fn is(&self, session: &Arc<McpSession>) -> bool {
+        matches!(self, Self::Up(current) if Arc::ptr_eq(current, session))
+    }
+}
+
 pub struct Hub {
     pub client: Client,
     pub words: Words,
@@ -56,8 +62,6 @@ pub struct Hub {
     pub upstream: watch::Sender<Upstream>,
     /// The channel knows from where on it tells; true as well if there is none.
     pub begun: watch::Sender<bool>,
-    /// The session is not known any more: the keeper is to begin another.
-    pub renew: Notify,
     /// The client's last `logging/setLevel`, said again to every new session.
     pub level: Mutex<Option<Bytes>>,
     /// What the client watches and how it said so, said again likewise.
@@ -96,7 +100,6 @@ impl Hub {
             ready: watch::Sender::default(),
             upstream: watch::Sender::default(),
             begun: watch::Sender::new(!channel),
-            renew: Notify::new(),
             level: Mutex::default(),
             watched: Mutex::default(),
             owes_list: Mutex::default(),
@@ -143,6 +146,25 @@ impl Hub {
         for call in lock(&self.calls).values() {
             call.cancel();
         }
+    }
+
+    /// Notes that the daemon does not know `session` any more; the keeper begins
+    /// another. Said again of one that was given up already, it says nothing.
+    pub fn forget(&self, session: &Arc<McpSession>) {
+        self.upstream.send_if_modified(|upstream| {
+            let is_this = upstream.is(session);
+            if is_this {
+                *upstream = Upstream::Down;
+            }
+            is_this
+        });
+    }
+
+    /// Returns when `session` was given up.
+    pub async fn forgotten(&self, session: &Arc<McpSession>) {
+        let mut upstream = self.upstream.subscribe();
+        // The sender is in here, so it is not gone.
+        let _ = upstream.wait_for(|upstream| !upstream.is(session)).await;
     }
 
     /// Ends the daemon's session, if there is one: whoever it would wake has gone.

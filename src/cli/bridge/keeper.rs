@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::hub::{Hub, Upstream, lock};
 use super::local;
 use crate::cli::output::Output;
 use crate::client::{Backoff, ClientError, McpSession};
+use crate::model::ErrorCode;
 use crate::wire::wake;
 
 /// How long the client's `initialize` waits for a daemon before it is answered
@@ -32,7 +34,7 @@ pub async fn keep(hub: Arc<Hub>, out: Output) {
     };
     let Some(hello) = hello else { return };
     let hello = surrounded(hello.message, |name| std::env::var(name).ok());
-    let mut keeper = Keeper { hub, out, hello, greeted: false, last: None };
+    let mut keeper = Keeper { hub, out, hello, greeted: false, last: None, listened: false };
     keeper.run().await;
 }
 
@@ -68,11 +70,14 @@ struct Keeper {
     /// Where the stream goes on: ids are places in the journal, so they hold in
     /// every session.
     last: Option<String>,
+    /// A stream of the session has stood.
+    listened: bool,
 }
 
 impl Keeper {
     async fn run(&mut self) {
         let mut renewed = false;
+        let mut backoff = Backoff::default();
         loop {
             let session = Arc::new(self.open().await);
             self.hub.upstream.send_replace(Upstream::Up(Arc::clone(&session)));
@@ -85,7 +90,12 @@ impl Keeper {
                 self.tell_watched().await;
             }
             self.listen(&session).await;
-            self.hub.upstream.send_replace(Upstream::Down);
+            self.hub.forget(&session);
+            if std::mem::take(&mut self.listened) {
+                backoff = Backoff::default();
+            }
+            backoff.grow();
+            backoff.wait().await;
         }
     }
 
@@ -172,13 +182,13 @@ impl Keeper {
         tokio::select! {
             // Before that the client must not be told anything.
             ready = ready.wait_for(|ready| *ready) => if ready.is_err() { return },
-            () = hub.renew.notified() => return,
+            () = hub.forgotten(session) => return,
         }
         let mut backoff = Backoff::default();
         loop {
             let broken = tokio::select! {
                 broken = self.relay(session, &mut backoff) => broken,
-                () = hub.renew.notified() => return,
+                () = hub.forgotten(session) => return,
             };
             match broken {
                 Break::Forgotten => return,
@@ -193,15 +203,17 @@ impl Keeper {
     async fn relay(&mut self, session: &McpSession, backoff: &mut Backoff) -> Break {
         let mut stream = match self.hub.client.listen_mcp(session, self.last.as_deref()).await {
             Ok(stream) if stream.status.is_success() => stream,
-            // Another epoch, or a place that is refused: begin anew from now.
+            Ok(stream) if stream.status == StatusCode::NOT_FOUND => return Break::Forgotten,
             Ok(stream) => {
-                if stream.status != http::StatusCode::NOT_FOUND {
+                // A place in a journal that is not there any more: from now on, then.
+                if stream.status == StatusCode::BAD_REQUEST {
                     self.last = None;
                 }
-                return Break::Forgotten;
+                return Break::Cut(refused(stream.status));
             }
             Err(error) => return Break::Cut(error),
         };
+        self.listened = true;
         *backoff = Backoff::default();
         loop {
             match stream.next().await {
@@ -216,6 +228,15 @@ impl Keeper {
             }
         }
     }
+}
+
+/// The daemon has the session, but does not give its stream now.
+fn refused(status: StatusCode) -> ClientError {
+    let message = format!("the stream of the session was refused ({status})");
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        return ClientError::Refused { code: ErrorCode::Unavailable, message };
+    }
+    ClientError::Refused { code: ErrorCode::InvalidArgument, message }
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ async fn attempt(hub: &Hub, call: &mut Call, deadline: Instant) -> Attempt {
     };
     // The token was made anew, or the session ended: nothing was done.
     if answer.status == http::StatusCode::NOT_FOUND {
-        hub.renew.notify_one();
+        hub.forget(&session);
         return Attempt::Again;
     }
     match carry_back(hub, call, &mut answer).await {

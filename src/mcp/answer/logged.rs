@@ -17,17 +17,18 @@ use crate::mcp::engine::Said;
 use crate::mcp::frames;
 use crate::mcp::push::KEEP_ALIVE;
 use crate::mcp::refusal::{Refusal, code};
-use crate::mcp::replies::{KEEP, Log, Reader, Replies};
+use crate::mcp::replies::{Log, Reader, Replies};
 use crate::mcp::revision::Revision;
 use crate::mcp::session::Nonce;
 use crate::mcp::shares::Share;
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, PrincipalId};
 
 /// Where calls go on when their connection is lost.
 #[derive(Clone)]
 pub struct Detached {
     pub tracker: TaskTracker,
     pub replies: Arc<Replies>,
+    pub principal: PrincipalId,
     pub session: Nonce,
     /// The request, if it is only one.
     pub asked: Option<Value>,
@@ -43,12 +44,13 @@ pub fn logged(
     hung_up: bool,
     detached: Detached,
 ) -> Option<Response<McpBody>> {
-    let log = detached.replies.begin(detached.session, detached.asked.as_ref());
-    for message in early {
-        log.push(message);
-    }
+    let Detached { tracker, replies, principal, session, asked, closing, .. } = detached;
+    let log = replies.begin(&principal, session, asked.as_ref());
     // Nothing was given out yet, so there is no better place than the beginning.
     let reader = log.read_after(0)?;
+    for message in early {
+        replies.say(&log, message);
+    }
     if hung_up {
         log.hang_up();
     }
@@ -56,14 +58,16 @@ pub fn logged(
     if calls.can_resume() {
         frames::push_reply_priming(&mut first, &log.place(0));
     }
-    let Detached { tracker, replies, closing, .. } = detached;
     tracker.spawn(async move {
-        pump(calls, &log).await;
+        pump(calls, &replies, &log).await;
+        let (number, time) = (log.number, log.time());
+        // It is held by whoever keeps it, so that it is free when they let it go.
+        drop(log);
         tokio::select! {
-            () = tokio::time::sleep(KEEP) => {}
+            () = time.over() => {}
             () = closing.cancelled() => {}
         }
-        replies.forget(&log);
+        replies.forget(number);
     });
     Some(stream_response(read_out(reader, first, None)))
 }
@@ -87,7 +91,7 @@ pub fn lost(id: &Value) -> Response<McpBody> {
     stream_response(stream::once(std::future::ready(out.into())))
 }
 
-async fn pump(mut calls: Calls, log: &Log) {
+async fn pump(mut calls: Calls, replies: &Replies, log: &Log) {
     let hurry = calls.hurry.clone();
     let abandoned = log.abandoned();
     tokio::pin!(abandoned);
@@ -95,7 +99,9 @@ async fn pump(mut calls: Calls, log: &Log) {
         tokio::select! {
             biased;
             said = calls.next() => match said {
-                Some(Said::Notification(body) | Said::Reply { body, .. }) => log.push(body),
+                Some(Said::Notification(body) | Said::Reply { body, .. }) => {
+                    replies.say(log, body);
+                }
                 Some(Said::HangUp) if calls.can_resume() => log.hang_up(),
                 Some(Said::HangUp) => {}
                 None => break,

@@ -48,7 +48,8 @@ impl Front {
             return Ok(empty_response(StatusCode::ACCEPTED));
         }
         let (owed, said) = (said.len(), stream::select_all(said).boxed());
-        let calls = Calls::new(said, owed, hurry, Some(self.detached(session, None)), permit);
+        let calls =
+            Calls::new(said, owed, hurry, Some(self.detached(caller, session, None)), permit);
         Ok(respond(calls, Shape { accept, batch: true, modern: false }).await)
     }
 }

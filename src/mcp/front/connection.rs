@@ -238,6 +238,8 @@ impl Connection {
             bus: self.front.bus.clone(),
             principal: Arc::clone(&self.principal),
             revision: session.revision,
+            sessions: Arc::clone(&self.front.sessions),
+            session: session.nonce,
             number,
             control,
             closing: self.gone.clone(),
@@ -291,7 +293,7 @@ impl Connection {
 
     /// One of everybody's.
     fn share(&self, of: &Shares) -> Result<Share, Refusal> {
-        of.take(&self.principal.id).ok_or_else(too_much)
+        of.take(&self.principal).ok_or_else(too_much)
     }
 
     fn session(&self) -> McpSession {

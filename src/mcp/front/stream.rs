@@ -44,14 +44,22 @@ impl Front {
         };
         let permit = self.share(&self.streams, caller)?;
         if self.sessions.is_kept(&session.nonce) {
-            // It counts as used from now.
-            self.keep(session).await?;
+            // It counts as used from now. Nobody has to wait for a disk that is slow
+            // or full to read.
+            let (sessions, store) = (Arc::clone(&self.sessions), self.bus.store().clone());
+            self.detached.spawn(async move {
+                if let Err(error) = sessions.keep(&store, session.nonce).await {
+                    tracing::warn!(%error, "that a session is used was not stored");
+                }
+            });
         }
         let (number, control) = self.sessions.open_stream(&caller.principal.id, session.nonce);
         let push = Push {
             bus: self.bus.clone(),
             principal: Arc::clone(&caller.principal),
             revision: session.revision,
+            sessions: Arc::clone(&self.sessions),
+            session: session.nonce,
             number,
             control,
             closing: self.closing.clone(),

@@ -25,8 +25,8 @@ pub struct Control {
     pub level: Level,
     /// Position of the newest event when the level was set.
     pub level_since: u64,
-    /// URIs of the resources that are watched, and the newest event when the
-    /// first of them was.
+    /// URIs of the resources that are watched, and up to where they were told: at
+    /// first the newest event when the first of them was watched.
     pub watched: Arc<Vec<String>>,
     pub watched_since: Option<Cursor>,
     /// How whoever speaks in the session can be woken (`wire::wake`).

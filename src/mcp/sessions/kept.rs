@@ -9,6 +9,9 @@ use std::sync::Arc;
 use super::{Nonce, Sessions, Table};
 use crate::store::{SessionRow, Store, StoreError, Tx};
 
+/// A session and the row to store of it; `None` if there is to be none.
+type Due = (Nonce, Option<SessionRow>);
+
 impl Sessions {
     /// Reads what earlier daemons kept, once.
     ///
@@ -30,16 +33,25 @@ impl Sessions {
     /// If the database does not take it.
     pub async fn keep(self: &Arc<Self>, store: &Store, session: Nonce) -> Result<(), StoreError> {
         let sessions = Arc::clone(self);
-        let change = move |tx: &mut Tx<'_>| -> Result<(), StoreError> {
-            for (nonce, row) in sessions.due(session) {
+        let change = move |tx: &mut Tx<'_>| -> Result<Vec<Due>, StoreError> {
+            let due = sessions.due(session);
+            for (nonce, row) in &due {
                 match row {
-                    Some(row) => tx.put_session(&row)?,
-                    None => tx.remove_session(&nonce)?,
+                    Some(row) => tx.put_session(row)?,
+                    None => tx.remove_session(nonce)?,
                 }
             }
-            Ok(())
+            Ok(due)
         };
-        store.write(change).await
+        // Only what is committed is saved; the next one tries the rest again.
+        let saved = store.write(change).await?;
+        let mut table = self.lock();
+        for (nonce, row) in saved {
+            if table.row(nonce) == row {
+                table.unsaved.remove(&nonce);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the session has said something that is kept.
@@ -49,10 +61,10 @@ impl Sessions {
     }
 
     /// The rows to write: this session's, and those of sessions that gave way.
-    fn due(&self, session: Nonce) -> Vec<(Nonce, Option<SessionRow>)> {
-        let mut table = self.lock();
-        let mut due = std::mem::take(&mut table.unsaved);
-        due.push(session);
+    fn due(&self, session: Nonce) -> Vec<Due> {
+        let table = self.lock();
+        let mut due = table.unsaved.clone();
+        due.insert(session);
         due.into_iter().map(|nonce| (nonce, table.row(nonce))).collect()
     }
 }
@@ -149,7 +161,15 @@ mod tests {
             sessions.set_level(&owner, nonce(n), Level::Nothing, 0);
         }
         assert!(sessions.has_ended(&nonce(1)) && !sessions.has_ended(&nonce(2)));
+        // A group that is rolled back has saved nothing: it is due again.
+        let of_failed = Arc::clone(&sessions);
+        let failed = move |_: &mut Tx<'_>| -> Result<(), StoreError> {
+            of_failed.due(nonce(MOST_OF_ONE + 1));
+            Err(StoreError::Degraded)
+        };
+        store.write(failed).await.unwrap_err();
         sessions.keep(&store, nonce(MOST_OF_ONE + 1)).await.unwrap();
+        assert!(sessions.lock().unsaved.is_empty());
         let sessions = reloaded(&store).await;
         assert!(sessions.has_ended(&nonce(1)));
         assert!(sessions.is_kept(&nonce(0)), "another's crowd does not push it out");

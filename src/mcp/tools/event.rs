@@ -21,7 +21,7 @@ use crate::mcp::page::{self, Page};
 const MOST_EVENTS: u32 = 1000;
 
 /// Silence after which a waiting caller is told that the wait goes on. Clients
-/// give up after 60 s at the earliest; 20 s leaves room for two lost ones.
+/// give up after 60 s at the earliest; this leaves room for two lost ones.
 const PROGRESS_EVERY: Duration = Duration::from_secs(15);
 
 pub fn rows() -> [Tool; 3] {

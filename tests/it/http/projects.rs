@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Daemon, Home, Request, Stream, distinct_id, eventually, reply};
+use crate::support::{Answer, Conn, Daemon, Home, Request, Stream, distinct_id, eventually, reply};
 
 /// A client with a token of its own.
 struct Client<'a> {
@@ -262,6 +262,87 @@ fn s07_a_revoked_token_ends_its_mcp_streams_too() {
     for (what, mut stream) in others {
         assert!(!stream.ends_within(Duration::from_millis(50)), "{what} of another ended");
     }
+}
+
+/// A wait that is to be answered whole, however long it takes: of a session, or of
+/// the era without them.
+fn json_waits(client: &Client<'_>) -> [Conn; 2] {
+    let post = || client.request("POST", "/mcp").header("Accept", "application/json");
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-06-18", "capabilities": {},
+        "clientInfo": { "name": "test", "version": "1" } } });
+    let answer = client.daemon.send(&post().json(&hello));
+    let session = answer.header("mcp-session-id").expect("a session").to_owned();
+    let mut params = json!({ "name": "wait_for_events",
+        "arguments": { "timeout_s": 40, "types": ["custom.awaited"] } });
+    let wait = |params: &Value| {
+        json!({ "jsonrpc": "2.0", "id": 2, "method": "tools/call",
+        "params": params })
+    };
+    let legacy = post().header("Mcp-Session-Id", &session).json(&wait(&params));
+    params["_meta"] = json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {} });
+    let modern = post()
+        .header("MCP-Protocol-Version", "2026-07-28")
+        .header("Mcp-Method", "tools/call")
+        .header("Mcp-Name", "wait_for_events")
+        .json(&wait(&params));
+    [legacy, modern].map(|request| {
+        let mut conn = client.daemon.connect();
+        conn.write(&request.bytes()).expect("sent");
+        conn
+    })
+}
+
+#[test]
+fn s07_a_revoked_token_is_not_answered_any_more() {
+    let daemon = Daemon::start();
+    let (first, second) = (Client::new(&daemon, &["first"]), Client::new(&daemon, &["second"]));
+    let before = daemon.metric("fleetd_subscriptions");
+    let [mut mine, _] = json_waits(&first);
+    let [mut others, _] = json_waits(&second);
+    eventually("all wait", || daemon.metric("fleetd_subscriptions") >= before + 4.0);
+    daemon.fleetctl(&["token", "revoke", "first"]).ok();
+    let begun = Instant::now();
+    let refused = mine.read_answer("POST").expect("an answer");
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert_eq!(refused.status, 401, "{refused:?}");
+    eventually("nobody waits for it", || daemon.metric("fleetd_subscriptions") <= before + 2.0);
+    daemon.publish("custom.awaited", &distinct_id("awaited"), json!({}));
+    let answer = others.read_answer("POST").expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.text().contains("custom.awaited"), "{answer:?}");
+}
+
+#[test]
+fn a_wait_is_answered_when_the_daemon_stops() {
+    let daemon = Daemon::start();
+    let client = Client::new(&daemon, &["first"]);
+    let before = daemon.metric("fleetd_subscriptions");
+    let [mut waits, _] = json_waits(&client);
+    eventually("both wait", || daemon.metric("fleetd_subscriptions") >= before + 2.0);
+    let (_home, _exit) = daemon.terminate(Duration::from_secs(10));
+    let answer = waits.read_answer("POST").expect("an answer");
+    assert_eq!(answer.status, 200, "stopping takes no token away: {answer:?}");
+}
+
+#[test]
+fn who_reads_a_project_reads_what_its_events_tell_and_lists_its_own_tasks_only() {
+    let daemon = Daemon::start();
+    let reader = Client::new(&daemon, &["reader", "--read-only"]);
+    let ran = daemon.tool("execute_command", json!({ "command": "echo the owner ran this" }));
+    let id = ran["stream_id"].as_str().unwrap().to_owned();
+    let arguments = json!({ "since": "0", "subject": format!("task/{id}") });
+    let told = reader.tool("list_events", arguments).to_string();
+    assert!(told.contains("task.completed") && told.contains("the owner ran this"), "{told}");
+    let listed = reader.tool("list_tasks", json!({}));
+    assert_eq!(listed["structuredContent"]["tasks"], json!([]), "{listed}");
+    assert_eq!(reader.tool("monitor_task", json!({ "stream_id": id }))["isError"], true);
+    assert_eq!(reader.send("GET", &format!("/tasks/{id}/output")).status, 404);
+    // The project is the border.
+    let elsewhere = Client::new(&daemon, &["elsewhere", "--project", "web", "--read-only"]);
+    let nothing = elsewhere.tool("list_events", json!({ "since": "0" })).to_string();
+    assert!(!nothing.contains(&id), "{nothing}");
 }
 
 #[test]

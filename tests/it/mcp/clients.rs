@@ -12,6 +12,7 @@
 //! | `mcp-inspector --cli` | a call that is answered when it happens | is told that the answer is lost, and made again with the same cursor |
 //! | `mcpdo resources/subscribe` | `resources/updated`, a line each | ends with the stream, and is run again on the same connection |
 
+mod handshake;
 mod inspector;
 mod installed;
 mod rust;

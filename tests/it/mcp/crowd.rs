@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use fleetd::model::Principal;
+use fleetd::model::{Principal, Scope};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -11,7 +11,8 @@ use super::rig::{MODERN, Reader, Rig, initialize, read, request};
 use crate::support::{Conn, Daemon, Request, Stream, eventually, rss_kib};
 
 fn token(name: &str) -> Principal {
-    Principal { id: format!("token/{name}").into(), ..Principal::owner() }
+    let scopes = vec![Scope::Read, Scope::Publish, Scope::Run];
+    Principal { id: format!("token/{name}").into(), scopes, ..Principal::owner() }
 }
 
 async fn begin(rig: &Rig, who: &Principal) -> String {
@@ -83,6 +84,28 @@ async fn s10_one_principal_cannot_use_up_the_streams_of_all() {
 }
 
 #[tokio::test]
+async fn s10_all_tokens_together_leave_streams_to_the_owner_who_has_no_part() {
+    let rig = Rig::new();
+    let all_of = async |who: &Principal| {
+        let mut streams = Vec::new();
+        while let Ok(stream) = open(&rig, who, true).await {
+            streams.push(stream);
+            assert!(streams.len() < 10_000, "no bound");
+        }
+        streams
+    };
+    let mut crowd = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        crowd.push(all_of(&token(name)).await);
+    }
+    let part = crowd[0].len();
+    assert_eq!(crowd.iter().map(Vec::len).collect::<Vec<_>>(), [part, part, part, 0]);
+    assert_eq!(all_of(&Principal::owner()).await.len(), part, "theirs are left");
+    drop(crowd);
+    assert_eq!(all_of(&Principal::owner()).await.len(), 4 * part);
+}
+
+#[tokio::test]
 async fn s10_one_principal_cannot_use_up_the_calls_of_all() {
     let rig = Rig::new();
     let (greedy, other) = (token("greedy"), token("other"));
@@ -141,6 +164,39 @@ fn s11_ten_thousand_handshakes_without_a_follow_up_leave_nothing() {
 fn session(daemon: &Daemon) -> String {
     let hello = daemon.request("POST", "/mcp").json(&initialize("2025-06-18"));
     daemon.send(&hello).header("mcp-session-id").unwrap().to_owned()
+}
+
+#[test]
+fn s10_answers_that_were_streamed_do_not_pile_up() {
+    let daemon = Daemon::start();
+    let text = "x".repeat(200);
+    for n in 0..1000 {
+        daemon.publish("custom.pile", &format!("pile-{n}"), json!(text));
+    }
+    let call = json!({ "name": "list_events", "arguments": { "since": "0", "limit": 1000 } });
+    let ask = |count: usize| {
+        let mut said = 0;
+        for _ in 0..count {
+            // Sessions are free, so each call has one.
+            let request = daemon.request("POST", "/mcp").header("Accept", "text/event-stream");
+            let request = request.header("Mcp-Session-Id", &session(&daemon));
+            let answer = daemon.send(&request.json(&request_of(&call)));
+            assert_eq!(answer.status, 200);
+            said += answer.body.len();
+        }
+        said
+    };
+    ask(50);
+    let before = rss_kib(daemon.pid());
+    let said = ask(150) / 1024;
+    let grown = rss_kib(daemon.pid()).saturating_sub(before);
+    println!("{said} KiB were said: {grown} KiB more");
+    assert!(grown < 32 * 1024, "{grown} KiB more of {said} KiB that were said");
+    assert!(said > 64 * 1024, "too little to tell: {said} KiB");
+}
+
+fn request_of(call: &Value) -> Value {
+    request(5, "tools/call", call.clone())
 }
 
 fn stream_of(daemon: &Daemon, session: &str) -> Request {

@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::rig::{Rig, read, request};
+use crate::support::eventually_async;
 
 async fn ask(rig: &Rig, session: &str, method: &str, params: Value) {
     let answer = rig.post(Some(session), &request(3, method, params)).await;
@@ -50,6 +51,59 @@ async fn a_change_while_the_daemon_was_away_is_told_too() {
     // In a new life of the journal nobody knows what changed: it is told as changed.
     let rig = rig.restart_in_new_epoch().await;
     let mut stream = rig.listen(&session, None).await;
+    assert_eq!(stream.message().await.1["params"]["uri"], "fleet://events");
+}
+
+/// A session that watches every event and hears nothing else.
+async fn watching(rig: &Rig) -> String {
+    let session = rig.session("2025-06-18").await;
+    ask(rig, &session, "logging/setLevel", json!({"level": "emergency"})).await;
+    ask(rig, &session, "resources/subscribe", json!({"uri": "fleet://events"})).await;
+    session
+}
+
+#[tokio::test]
+async fn however_much_was_missed_it_is_one_notice_and_only_once() {
+    let rig = Rig::new();
+    let session = watching(&rig).await;
+    ask(&rig, &session, "resources/subscribe", json!({"uri": "fleet://tasks"})).await;
+    // Some megabytes, most of which only the database still has.
+    rig.publish_many("custom.much", 20_000).await;
+    let mut stream = rig.listen(&session, None).await;
+    assert_eq!(stream.message().await.1["params"]["uri"], "fleet://events");
+    assert!(stream.is_silent().await, "one notice, and none of what was not touched");
+    drop(stream);
+    let mut stream = rig.listen(&session, None).await;
+    assert!(stream.is_silent().await, "it was told already");
+    // Nor does one that stalls get more than one.
+    rig.publish_many("custom.more", 20_000).await;
+    rig.publish("custom.last", "info").await;
+    assert_eq!(stream.message().await.1["params"]["uri"], "fleet://events");
+    assert!(stream.is_silent().await);
+}
+
+/// The place from which the only session is told what it watches, as it is stored.
+async fn place(rig: &Rig) -> Value {
+    let rows = rig.bus.store().read(|snapshot| snapshot.sessions()).await.unwrap();
+    serde_json::from_str::<Value>(&rows[0].settings).unwrap()["watched_since"].take()
+}
+
+#[tokio::test]
+async fn what_was_told_is_not_told_again_by_every_daemon() {
+    let rig = Rig::new();
+    let session = watching(&rig).await;
+    let first = place(&rig).await;
+    rig.publish_many("custom.n", 100).await;
+    let mut stream = rig.listen(&session, None).await;
+    assert_eq!(stream.message().await.1["params"]["uri"], "fleet://events");
+    assert!(stream.is_silent().await);
+    drop(stream);
+    drop(rig.listen(&session, None).await);
+    eventually_async("the place moves on", async || place(&rig).await != first).await;
+    let rig = rig.restart().await;
+    let mut stream = rig.listen(&session, None).await;
+    assert!(stream.is_silent().await, "nothing was missed");
+    rig.publish("custom.n", "info").await;
     assert_eq!(stream.message().await.1["params"]["uri"], "fleet://events");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::rig::MODERN;
-use crate::support::{Daemon, Request, Stream, eventually, reply};
+use crate::support::{Daemon, Faults, Home, Request, Stream, distinct_id, eventually, reply};
 
 fn with_tasks(mut params: Value) -> Value {
     params["_meta"] = json!({
@@ -133,4 +133,58 @@ fn s12_to_16_http_sse_over_tcp() {
     assert_eq!(daemon.send(&nobody).status, 401);
     drop(stream);
     eventually("the end of the session", || post(&hello).status == 404);
+}
+
+/// A session of the era with sessions.
+fn session(daemon: &Daemon) -> String {
+    let hello = daemon.request("POST", "/mcp").json(&super::rig::initialize("2025-11-25"));
+    daemon.send(&hello).header("mcp-session-id").expect("a session").to_owned()
+}
+
+fn in_session(daemon: &Daemon, session: &str, method: &str, params: Value) -> Request {
+    let id = distinct_id("call");
+    let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+    let post = daemon.request("POST", "/mcp").header("Accept", "text/event-stream");
+    post.header("Mcp-Session-Id", session).json(&message)
+}
+
+#[test]
+fn s10_the_end_of_a_session_ends_what_it_waits_for_and_no_task() {
+    let daemon = Daemon::start();
+    let session = session(&daemon);
+    let before = daemon.metric("fleetd_subscriptions");
+    let gate = daemon.home().path().join("gate");
+    let command = format!("while [ ! -e '{}' ]; do sleep 0.02; done", gate.display());
+    let call = |name: &str, arguments: Value| {
+        let params = json!({ "name": name, "arguments": arguments });
+        let request = in_session(&daemon, &session, "tools/call", params);
+        Stream::open(daemon.connect(), &request)
+    };
+    let mut runs = call("execute_command", json!({ "command": command, "on_cancel": "stop" }));
+    let mut waits = call("wait_for_events", json!({ "timeout_s": 40, "types": ["custom.>"] }));
+    eventually("both wait", || daemon.metric("fleetd_subscriptions") >= before + 1.0);
+    let delete = daemon.request("DELETE", "/mcp").header("Mcp-Session-Id", &session);
+    assert_eq!(daemon.send(&delete).status, 204);
+    for stream in [&mut runs, &mut waits] {
+        assert!(stream.ends_within(Duration::from_secs(2)));
+    }
+    eventually("nobody waits", || daemon.metric("fleetd_subscriptions") <= before);
+    std::fs::write(gate, "").unwrap();
+    let mut ends = daemon.events("since=0&types=task.*");
+    assert_eq!(ends.next_named("task.completed").json()["data"]["exit_code"], 0);
+}
+
+#[test]
+fn r49_a_stream_opens_while_the_disk_does_not_answer() {
+    let faults = Faults::new();
+    let daemon = faults.start(Home::new());
+    let session = session(&daemon);
+    let level = in_session(&daemon, &session, "logging/setLevel", json!({ "level": "notice" }));
+    assert_eq!(reply(&daemon.send(&level))["result"], json!({}));
+    faults.hold();
+    let get = daemon.request("GET", "/mcp").header("Accept", "text/event-stream");
+    let get = get.header("Mcp-Session-Id", &session);
+    let stream = Stream::try_open(daemon.connect(), &get);
+    faults.release();
+    drop(stream.expect("the stream"));
 }

@@ -205,7 +205,7 @@ impl Rig {
     /// Adds `count` events in batches, past the tools.
     pub async fn publish_many(&self, topic: &str, count: usize) {
         let event = |n: usize| {
-            let event = json!({"specversion": "1.0", "id": format!("many-{n}"), "source": "rig", "type": topic});
+            let event = json!({"specversion": "1.0", "id": format!("{topic}-{n}"), "source": "rig", "type": topic});
             let event = decode_event(event, &Principal::owner()).unwrap();
             encode_event(event, "fleetd/test").unwrap()
         };

@@ -193,6 +193,14 @@ fn create(daemon: &Daemon, args: &[&str]) -> String {
 #[test]
 fn a_token_of_some_sets_sees_and_calls_no_other_tools() {
     let daemon = Daemon::start();
+    // What it started when it could do more is its own, and stays so.
+    let more = create(&daemon, &["watcher"]);
+    let run = json!({ "name": "execute_command",
+        "arguments": { "command": "sleep 600", "async": true, "open_stdin": true } });
+    let run = rpc(&daemon, "tools/call", Some("execute_command"), run);
+    let own = reply(&daemon.send(&run.without("Authorization").bearer(&more)));
+    let own = own["result"]["structuredContent"]["stream_id"].as_str().unwrap().to_owned();
+    daemon.fleetctl(&["token", "revoke", "watcher"]).ok();
     let token = create(&daemon, &["watcher", "--tools", "event", "--tools", "fleet"]);
     let daemon = daemon.restart_after_kill9();
     let call = |method: &str, name: Option<&str>, params: Value| -> Value {
@@ -211,16 +219,28 @@ fn a_token_of_some_sets_sees_and_calls_no_other_tools() {
     let params = json!({ "name": "version", "arguments": {} });
     assert_eq!(call("tools/call", Some("version"), params)["result"]["isError"], false);
     // No other way leads to what its tools cannot do.
-    let id = daemon.tool(
-        "execute_command",
-        json!({ "command": "sleep 600", "async": true, "open_stdin": true }),
-    );
-    let id = id["stream_id"].as_str().unwrap();
-    let path = format!("/tasks/{id}/input?offset=0&end=1");
+    let path = format!("/tasks/{own}/input?offset=0&end=1");
     let input = daemon.request("POST", &path).without("Authorization").bearer(&token);
     assert_eq!(daemon.send(&input.body("application/octet-stream", b"")).status, 403);
-    let cancelled = call("tasks/cancel", Some(id), json!({ "taskId": id }));
-    assert!(cancelled["error"]["code"].is_i64(), "{cancelled}");
+    let task = |method: &str| {
+        let message = request(
+            1,
+            method,
+            json!({ "taskId": own, "_meta": {
+            "io.modelcontextprotocol/protocolVersion": MODERN,
+            "io.modelcontextprotocol/clientCapabilities": {
+                "extensions": { "io.modelcontextprotocol/tasks": {} } } } }),
+        );
+        let post = daemon.request("POST", "/mcp").without("Authorization").bearer(&token);
+        let post = post.header("MCP-Protocol-Version", MODERN).header("Mcp-Method", method);
+        let post = post.header("Accept", "application/json, text/event-stream");
+        reply(&daemon.send(&post.header("Mcp-Name", &own).json(&message)))
+    };
+    assert_eq!(task("tasks/get")["result"]["status"], "working");
+    let refused = task("tasks/cancel")["error"].take();
+    assert_eq!(refused["code"], -32602, "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("may not stop"), "{refused}");
+    assert_eq!(task("tasks/get")["result"]["status"], "working");
     let listed = daemon.fleetctl(&["token", "list"]).ok().stdout;
     let row = listed.lines().find(|line| line.starts_with("watcher")).unwrap();
     assert!(

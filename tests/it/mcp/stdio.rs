@@ -85,6 +85,19 @@ fn an_event_is_pushed_in_both_eras() {
 }
 
 #[test]
+fn who_shakes_hands_again_is_told_everything_once() {
+    let home = Home::new();
+    let mut pipe = fleetd(&home);
+    pipe.greet("2025-11-25");
+    pipe.greet("2025-11-25");
+    let event = json!({ "type": "custom.once", "data": {} });
+    assert!(pipe.call("publish_event", event)["cursor"].is_string());
+    assert_eq!(pipe.notification("notifications/message")["logger"], "custom.once");
+    assert_eq!(pipe.silent_for(Duration::from_millis(500)), None);
+    assert!(pipe.told.is_empty(), "{:?}", pipe.told);
+}
+
+#[test]
 fn a_batch_does_not_keep_the_pipe_from_being_read() {
     let home = Home::new();
     let mut pipe = fleetd(&home);

@@ -66,6 +66,12 @@ impl Pipe {
         message
     }
 
+    /// The next message, if it comes within `limit`.
+    pub fn silent_for(&mut self, limit: Duration) -> Option<Value> {
+        let line = self.lines.recv_timeout(limit).ok()?;
+        Some(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
+    }
+
     /// Sends a request and returns its reply; notifications on the way are kept.
     #[track_caller]
     pub fn request(&mut self, method: &str, params: Value) -> Value {

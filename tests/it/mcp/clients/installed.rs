@@ -1,6 +1,7 @@
 //! Where `tests/setup` puts what others wrote, and the scripts that drive it.
 
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -19,24 +20,50 @@ pub struct Script {
 impl Script {
     /// Runs `source` with Node.
     pub fn node(daemon: &Daemon, source: &str) -> Self {
-        Self::start(daemon, "node", ".mjs", source)
+        Self::node_over(daemon, "http", source)
     }
 
     /// Runs `source` with Python.
     pub fn python(daemon: &Daemon, source: &str) -> Self {
-        Self::start(daemon, "python/bin/python", ".py", source)
+        Self::python_over(daemon, "http", source)
+    }
+
+    pub fn node_over(daemon: &Daemon, transport: &str, source: &str) -> Self {
+        Self::start(daemon, program(daemon.home(), "node"), transport, ".mjs", source)
+    }
+
+    pub fn python_over(daemon: &Daemon, transport: &str, source: &str) -> Self {
+        let python = program(daemon.home(), "python/bin/python");
+        Self::start(daemon, python, transport, ".py", source)
+    }
+
+    /// Runs `source` with the shell; the token's header stands in a file.
+    pub fn shell(daemon: &Daemon, source: &str) -> Self {
+        let headers = daemon.home().path().join("headers");
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&headers);
+        writeln!(file.unwrap(), "Authorization: Bearer {}", daemon.token()).unwrap();
+        let mut command = daemon.home().command("sh");
+        command.env("HEADERS", headers).env("URL", format!("http://{}/mcp", daemon.host()));
+        Self::start(daemon, command, "http", ".sh", source)
     }
 
     /// With nothing of the daemon but what `fleetctl mcp-config` prints; the token
     /// comes from the helper that is named in it.
-    fn start(daemon: &Daemon, interpreter: &str, suffix: &str, source: &str) -> Self {
+    fn start(
+        daemon: &Daemon,
+        mut command: Command,
+        transport: &str,
+        suffix: &str,
+        source: &str,
+    ) -> Self {
         // Node finds modules beside the script, so it is put beside them.
         let mut builder = tempfile::Builder::new();
         let builder = builder.prefix("client-").suffix(suffix);
         let mut file = builder.tempfile_in(installed("")).expect("a file for the script");
         file.write_all(source.as_bytes()).expect("the script is written");
-        let mut command = program(daemon.home(), interpreter);
-        command.arg(file.path()).env("CONFIG", daemon.fleetctl(&["mcp-config"]).ok().stdout);
+        let config = daemon.fleetctl(&["mcp-config", "--transport", transport]).ok().stdout;
+        command.arg(file.path()).env("CONFIG", config);
         let program = Program::start(command);
         program.says("\"tools\"");
         Self { program, _source: file }
