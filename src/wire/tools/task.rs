@@ -155,7 +155,6 @@ impl From<&Transfer> for TaskView {
             unreachable_since: None,
             reason: transfer.problem.clone(),
             stop_requested: transfer.state == TaskState::Cancelled,
-            unreachable_since: None,
             stalled_since: None,
             stdout_bytes: 0,
             stderr_bytes: 0,
