@@ -102,9 +102,12 @@ impl Inner {
             return Ok((member, None));
         }
         let mut places = self.places();
-        let place = places.entry(member).or_insert_with(|| Place::new(Arc::clone(&handle)));
+        let source = self.bus.store().source();
+        let instance = source.rsplit('/').next().unwrap_or_default();
+        let new = || Place::new(Arc::clone(&handle), instance);
+        let place = places.entry(member).or_insert_with(new);
         if !Arc::ptr_eq(&place.handle, &handle) {
-            *place = Place::new(handle);
+            *place = new();
         }
         Ok((member, Some(Arc::clone(place))))
     }
@@ -151,6 +154,7 @@ impl Inner {
             mirror,
             feed,
             sent: adopted,
+            begun: false,
             pid: None,
             silent: None,
             started: now,
@@ -161,10 +165,12 @@ impl Inner {
         let dir = course.dir.clone();
         let processes = Processes::On(Arc::clone(place));
         let outcome = tokio::select! {
+            // First of all: what a link says that is taken away then means nothing.
+            biased;
+            () = self.closing.cancelled() => return Err(Leaving),
             outcome = course.run(if adopted { Stage::Probe } else { Stage::Start }) => outcome?,
             () = frames.serve(&self.bus, live.changed.subscribe()) => return Err(Leaving),
             Err(leaving) = self.keep_vigil(live, &dir, processes, !adopted) => return Err(leaving),
-            () = self.closing.cancelled() => return Err(Leaving),
         };
         frames.finish(&self.bus);
         if place.is_mirrored(&course.run) >= MIRRORED {

@@ -53,7 +53,7 @@ pub fn preamble(plan: &Plan, run: &str) -> Vec<u8> {
         Program::Shell(line) => vec!["/bin/sh", "-c", line],
         Program::Argv(argv) => argv.iter().map(String::as_str).collect(),
     };
-    text.push('e');
+    text.push_str("e \"$1\" \"$2\"");
     for word in words {
         text.push(' ');
         text.push_str(&quoted(word));
