@@ -122,8 +122,12 @@ impl Course<'_> {
                     if stage == Stage::Start && !self.sent && refusals > 20 {
                         return Ok(never_began(format!("could not be begun: {error}")));
                     }
-                    let asked = stage == Stage::Start && self.is_stop_asked();
-                    stage = if stage == Stage::Start && !asked { stage } else { Stage::Probe };
+                    // What was seen to begin is not begun again, even if its
+                    // fence there is gone.
+                    let seen = self.begun || self.pid.is_some();
+                    if stage != Stage::Start || seen || self.is_stop_asked() {
+                        stage = Stage::Probe;
+                    }
                     if let Some(feed) = &mut self.feed {
                         feed.forget();
                     }
