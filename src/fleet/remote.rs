@@ -60,7 +60,7 @@ use super::plan::StdinKind;
 use super::stall::Processes;
 use super::state::Outcome;
 use super::{CommandSpec, FleetError, Inner, MemberHandle, RosterError};
-use crate::model::{MemberId, MemberPlace};
+use crate::model::{MemberId, MemberPlace, Principal};
 use crate::reach::Phase;
 
 use course::{Course, Stage};
@@ -181,8 +181,12 @@ impl Inner {
 
     /// Forgets old runs on the members that can be reached.
     pub fn sweep_members(self: &Arc<Self>) {
-        let places: Vec<_> = self.places().values().cloned().collect();
-        places.into_iter().for_each(|place| self.sweep_member(place));
+        // Also where nothing ran since this daemon began.
+        for handle in self.roster.list(&Principal::owner()) {
+            if let Ok((_, Some(place))) = self.place(handle.member().id) {
+                self.sweep_member(place);
+            }
+        }
     }
 
     fn sweep_member(self: &Arc<Self>, place: Arc<Place>) {

@@ -62,15 +62,18 @@ impl Place {
             questions.len() == 1
         };
         if first {
+            let gathering = Gathering { place: self };
             tokio::time::sleep(GATHER).await;
-            self.ask(link).await;
+            let questions = gathering.take();
+            // From here on others gather.
+            std::mem::forget(gathering);
+            self.ask(link, questions).await;
         }
         // Whoever was to ask for us went away: ask again.
         answered.await.unwrap_or_else(|_| Err(vague(link)))
     }
 
-    async fn ask(&self, link: &Link) {
-        let questions = std::mem::take(&mut *lock(&self.questions));
+    async fn ask(&self, link: &Link, questions: Vec<Question>) {
         let how = |fence| if fence { "fence" } else { "look" };
         let names: String =
             questions.iter().map(|q| format!("{} {}\n", q.run, how(q.fence))).collect();
@@ -123,6 +126,24 @@ impl Place {
             lock(&self.mirrored).extend(runs);
         }
         swept.map(drop)
+    }
+}
+
+/// Whoever gathers questions for all. If it goes away, they are dropped, so that
+/// those who wait learn of it and ask again.
+struct Gathering<'a> {
+    place: &'a Place,
+}
+
+impl Gathering<'_> {
+    fn take(&self) -> Vec<Question> {
+        std::mem::take(&mut *lock(&self.place.questions))
+    }
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        drop(self.take());
     }
 }
 
