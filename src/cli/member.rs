@@ -98,6 +98,9 @@ struct Add {
     /// Another folder of this machine instead of another machine.
     #[arg(long, conflicts_with_all = ["host", "port", "user", "key", "agent"])]
     local: bool,
+    /// Trust its host key if it is not known yet. One that changed is refused all the same.
+    #[arg(long)]
+    accept_new: bool,
     #[command(flatten)]
     settings: Settings,
     /// Print JSON.
@@ -136,9 +139,6 @@ struct Settings {
     /// Only keys of the ssh-agent.
     #[arg(long)]
     agent: bool,
-    /// Trust its host key if it is not known yet. One that changed is refused all the same.
-    #[arg(long)]
-    accept_new: bool,
     /// The LLM command line there [default: claude].
     #[arg(long, value_name = "NAME")]
     provider: Option<String>,
@@ -209,6 +209,7 @@ impl Add {
             friendly_name: self.name,
             member_type: if self.local { MemberType::Local } else { MemberType::Remote },
             work_folder: self.work_folder,
+            accept_new: self.accept_new,
             settings: self.settings.given()?,
         };
         let done: MemberResult = cx.client.call_tool("register_member", &asked).await?;
@@ -238,7 +239,6 @@ impl Settings {
             username: self.user,
             auth_type: self.agent.then_some(AuthType::Agent),
             key_path: self.key.as_deref().map(absolute).transpose()?,
-            accept_new: self.accept_new,
             llm_provider: self.provider,
             unattended: self.unattended.map(|free| match free {
                 Free::False => Unattended::False,

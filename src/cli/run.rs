@@ -21,7 +21,7 @@ use crate::wire::tools::{
 /// Run a command as a task.
 ///
 /// It runs in this folder and with this PATH; on another member in that member's
-/// work folder, with the PATH of a login there. Its output comes apart on stdout
+/// work folder, with the PATH that its SSH server gives. Its output comes apart on stdout
 /// and stderr, its exit status is the status of `fleetctl run` (128 + n for
 /// signal n, 9 if it is not known), and it goes on when the daemon or this
 /// terminal is lost. Ctrl-C stops the task; a second Ctrl-C leaves it alone.

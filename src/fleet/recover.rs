@@ -64,7 +64,8 @@ impl Inner {
         let found = found.unwrap_or_else(|error| {
             // A full disk, say: its own loop finds out, or says `unknown`.
             tracing::warn!(task = %task.id, %error, "a run directory could not be read");
-            Found::Runs { member: MemberId::LOCAL, open_stdin: false }
+            let named = self.roster.named(&task.member).map(|handle| handle.member().id);
+            Found::Runs { member: named.unwrap_or(MemberId::LOCAL), open_stdin: false }
         });
         match found {
             Found::Ended(outcome) => {

@@ -60,7 +60,7 @@ use super::plan::StdinKind;
 use super::stall::Processes;
 use super::state::Outcome;
 use super::{CommandSpec, FleetError, Inner, MemberHandle, RosterError};
-use crate::model::{MemberId, MemberPlace};
+use crate::model::{MemberId, MemberPlace, Principal};
 use crate::reach::Phase;
 
 use course::{Course, Stage};
@@ -102,9 +102,12 @@ impl Inner {
             return Ok((member, None));
         }
         let mut places = self.places();
-        let place = places.entry(member).or_insert_with(|| Place::new(Arc::clone(&handle)));
+        let source = self.bus.store().source();
+        let instance = source.rsplit('/').next().unwrap_or_default();
+        let new = || Place::new(Arc::clone(&handle), instance);
+        let place = places.entry(member).or_insert_with(new);
         if !Arc::ptr_eq(&place.handle, &handle) {
-            *place = Place::new(handle);
+            *place = new();
         }
         Ok((member, Some(Arc::clone(place))))
     }
@@ -152,6 +155,7 @@ impl Inner {
             feed,
             adopted,
             sent: adopted,
+            begun: false,
             pid: None,
             silent: None,
             started: now,
@@ -162,10 +166,12 @@ impl Inner {
         let dir = course.dir.clone();
         let processes = Processes::On(Arc::clone(place));
         let outcome = tokio::select! {
+            // First of all: what a link says that is taken away then means nothing.
+            biased;
+            () = self.closing.cancelled() => return Err(Leaving),
             outcome = course.run(if adopted { Stage::Probe } else { Stage::Start }) => outcome?,
             () = frames.serve(&self.bus, live.changed.subscribe()) => return Err(Leaving),
             Err(leaving) = self.keep_vigil(live, &dir, processes, !adopted) => return Err(leaving),
-            () = self.closing.cancelled() => return Err(Leaving),
         };
         frames.finish(&self.bus);
         if place.is_mirrored(&course.run) >= MIRRORED {
@@ -176,8 +182,12 @@ impl Inner {
 
     /// Forgets old runs on the members that can be reached.
     pub fn sweep_members(self: &Arc<Self>) {
-        let places: Vec<_> = self.places().values().cloned().collect();
-        places.into_iter().for_each(|place| self.sweep_member(place));
+        // Also where nothing ran since this daemon began.
+        for handle in self.roster.list(&Principal::owner()) {
+            if let Ok((_, Some(place))) = self.place(handle.member().id) {
+                self.sweep_member(place);
+            }
+        }
     }
 
     fn sweep_member(self: &Arc<Self>, place: Arc<Place>) {

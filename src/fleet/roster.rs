@@ -32,6 +32,7 @@ use super::FleetError;
 use crate::bus::Bus;
 use crate::model::{Member, MemberId, Principal};
 use crate::reach::Reach;
+use crate::store::StoreError;
 
 pub use change::Settled;
 pub use error::RosterError;
@@ -82,8 +83,15 @@ impl Roster {
     /// # Errors
     /// If the store cannot be read.
     pub async fn load(&self) -> Result<(), FleetError> {
-        let rows = self.0.bus.store().read(|snapshot| snapshot.members()).await?;
-        self.0.sweep_keys(&rows).await;
+        let read =
+            self.0.bus.store().read(|snapshot| {
+                Ok::<_, StoreError>((snapshot.members()?, snapshot.member_rows()?))
+            });
+        let (rows, all) = read.await?;
+        // A row that is not understood may name a key.
+        if rows.len() == all {
+            self.0.sweep_keys(&rows).await;
+        }
         for row in rows {
             let row = if row.id == MemberId::LOCAL { local::awake(row) } else { row };
             let handle = self.0.insert(row);

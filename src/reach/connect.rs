@@ -9,6 +9,7 @@ mod key;
 mod step;
 mod wire;
 
+use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -185,17 +186,41 @@ async fn admit(
     let (host, offered) = (target.host.clone(), HostKey::of(&greeted.blob));
     Err(match greeted.verdict.clone() {
         Verdict::Known => return Ok(false),
-        Verdict::Unknown if target.accept_new => {
-            write_pin(shared, greeted.name.clone(), greeted.blob.clone()).await?;
-            return Ok(true);
-        }
-        Verdict::Unknown => ReachError::HostKeyUnknown { host, offered },
+        Verdict::Unknown if target.accept_new => match pin_unknown(shared, greeted).await? {
+            Verdict::Unknown => return Ok(true),
+            Verdict::Known => return Ok(false),
+            meanwhile => against(meanwhile, host, offered),
+        },
+        verdict => against(verdict, host, offered),
+    })
+}
+
+/// What a verdict has against the key.
+fn against(verdict: Verdict, host: String, offered: HostKey) -> ReachError {
+    match verdict {
+        Verdict::Known | Verdict::Unknown => ReachError::HostKeyUnknown { host, offered },
         Verdict::Changed { known, place } => {
             ReachError::HostKeyChanged { host, offered, known, place }
         }
         Verdict::Revoked { place } => ReachError::HostKeyRevoked { host, offered, place },
         Verdict::Certified { place } => ReachError::HostKeyCertified { host, offered, place },
+    }
+}
+
+/// Pins the key if the files say nothing of the host by now either: between the
+/// verdict and this somebody may have trusted another.
+async fn pin_unknown(shared: &Arc<Shared>, greeted: &Greeted) -> Result<Verdict, ReachError> {
+    let _one_writer = shared.pins.lock().await;
+    let (options, name) = (Arc::clone(&shared.options), greeted.name.clone());
+    let blob = greeted.blob.clone();
+    compute(move || {
+        let verdict = KnownHosts::read(&options)?.judge(&name, &blob);
+        if verdict == Verdict::Unknown {
+            pin(&options.known_hosts, &name, &blob)?;
+        }
+        Ok(verdict)
     })
+    .await?
 }
 
 async fn write_pin(shared: &Arc<Shared>, name: String, blob: Vec<u8>) -> Result<(), ReachError> {
@@ -245,13 +270,15 @@ async fn reach_wire(
         host: target.host.clone(),
         problem: plain(&problem, 200),
     };
-    let addresses = {
-        // A name server that is silent shall not hold every thread.
-        let _permit = shared.names.acquire().await;
-        tokio::net::lookup_host((resolved.host.as_str(), resolved.port)).await
-    };
-    let addresses: Vec<_> =
-        addresses.map_err(|error| unreachable(error.to_string()))?.take(8).collect();
+    // A name server that is silent shall not hold every thread: whoever gives up
+    // leaves a thread behind, which holds the permit until it is back.
+    let permit = Arc::clone(&shared.names).acquire_owned().await;
+    let place = (resolved.host.clone(), resolved.port);
+    let looked_up = compute(move || {
+        let _permit = permit;
+        Ok::<Vec<_>, std::io::Error>(place.to_socket_addrs()?.take(8).collect())
+    });
+    let addresses = looked_up.await?.map_err(|error| unreachable(error.to_string()))?;
     let mut problem = String::from("its name has no address");
     // A black hole among them shall leave time for the next.
     let each =

@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use super::connect::Wire;
 use super::error::ReachError;
 
-/// Key exchanges, signatures and name look-ups, all of which end by themselves
-/// or with their deadline. Two of them may be held by names and two by agents.
+/// Key exchanges, signatures and name look-ups. Two of them may be held by names
+/// and two by agents, which need not end by themselves; the rest do.
 const COMPUTING: usize = 6;
 
 /// They go away when nothing connects any more.

@@ -74,7 +74,8 @@ pub(super) struct KnownHosts {
 
 /// How the files call a host.
 pub(super) fn name(host: &str, port: u16) -> String {
-    let host = host.to_ascii_lowercase();
+    // With the dot of the root it is the same host.
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
     if port == 22 { host } else { format!("[{host}]:{port}") }
 }
 

@@ -27,7 +27,7 @@ pub struct Reach {
 pub(super) struct Shared {
     pub options: Arc<ReachOptions>,
     pub driver: Driver,
-    pub names: Semaphore,
+    pub names: Arc<Semaphore>,
     pub agents: Arc<Semaphore>,
     /// Held while our own `known_hosts` is rewritten.
     pub pins: tokio::sync::Mutex<()>,
@@ -55,7 +55,7 @@ impl Reach {
         let shared = Shared {
             options: Arc::new(options),
             driver: Driver::start()?,
-            names: Semaphore::new(HELD),
+            names: Arc::new(Semaphore::new(HELD)),
             agents: Arc::new(Semaphore::new(HELD)),
             pins: tokio::sync::Mutex::new(()),
             links: Mutex::default(),

@@ -14,6 +14,15 @@ impl Snapshot<'_> {
     pub fn members(&self) -> Result<Vec<Member>, StoreError> {
         members(self.connection())
     }
+
+    /// How many rows there are, with those that cannot be understood.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub fn member_rows(&self) -> Result<usize, StoreError> {
+        let sql = "SELECT count(*) FROM member";
+        Ok(self.connection().query_row(sql, [], |row| row.get(0))?)
+    }
 }
 
 impl Tx<'_> {

@@ -17,6 +17,7 @@ use crate::fleet::outcome::{conclusion, never_began, unbegun, unknown};
 use crate::fleet::plan::{Cause, Plan};
 use crate::fleet::rundir::RunDir;
 use crate::fleet::state::{Input, Outcome};
+use crate::model::TaskState;
 use crate::reach::{self, Link, LinkState, ReachError};
 
 /// How long a run may be begun without a word of its watcher.
@@ -82,6 +83,8 @@ pub struct Course<'a> {
     pub adopted: bool,
     /// A start may have arrived there.
     pub sent: bool,
+    /// It is recorded that the command runs.
+    pub begun: bool,
     pub pid: Option<u32>,
     /// Since when the watcher has been silent.
     pub silent: Option<Instant>,
@@ -121,8 +124,12 @@ impl Course<'_> {
                     if stage == Stage::Start && !self.sent && refusals > 20 {
                         return Ok(never_began(format!("could not be begun: {error}")));
                     }
-                    let asked = stage == Stage::Start && self.is_stop_asked();
-                    stage = if stage == Stage::Start && !asked { stage } else { Stage::Probe };
+                    // What was seen to begin is not begun again, even if its
+                    // fence there is gone.
+                    let seen = self.begun || self.pid.is_some();
+                    if stage != Stage::Start || seen || self.is_stop_asked() {
+                        stage = Stage::Probe;
+                    }
                     if let Some(feed) = &mut self.feed {
                         feed.forget();
                     }
@@ -140,15 +147,16 @@ impl Course<'_> {
             if stage == Stage::Start && !self.sent && self.is_stop_asked() {
                 return Ok(Err(self.cancelled().await?));
             }
-            let link = self.place.handle.link().filter(|_| !gone.is_cancelled());
-            let Some(link) = link else {
+            if gone.is_cancelled() {
                 let outcome = if self.sent {
                     unknown(&self.dir, String::from("its member was removed while it ran"))
                 } else {
                     never_began(String::from("its member was removed before it began"))
                 };
                 return Ok(Err(outcome));
-            };
+            }
+            // A member that is not removed has none only when the roster closes.
+            let link = self.place.handle.link().ok_or(Leaving)?;
             let mut states = link.state();
             let state = states.borrow_and_update().clone();
             if state.is_up() {
@@ -188,12 +196,13 @@ impl Course<'_> {
     /// The run has ended so, and its output is here.
     pub async fn conclude(&self, end: &Ending) -> Result<Outcome, Leaving> {
         loop {
-            match self.mirror.settle(end, self.pid) {
-                Ok(status) => {
-                    let dir = self.dir.clone();
-                    let concluded = blocking(move || Ok(conclusion(&dir, Ok(Some(status)))));
-                    return concluded.await.map_err(|_| Leaving);
-                }
+            let (settling, dir) = (self.mirror.settling(end, self.pid), self.dir.clone());
+            let settled = blocking(move || {
+                let status = settling.write()?;
+                Ok(conclusion(&dir, Ok(Some(status))))
+            });
+            match settled.await {
+                Ok(outcome) => return Ok(outcome),
                 Err(error) => {
                     // A full disk delays the truth, it does not change it.
                     tracing::warn!(run = %self.run, %error, "a status could not be written yet");
@@ -204,12 +213,35 @@ impl Course<'_> {
     }
 
     async fn probe(&mut self, link: &Link) -> Result<Next, Trouble> {
-        let word = self.place.probe(link, &self.run).await?;
+        // What has begun is looked at: a fence would say that it never did.
+        let fence = !self.has_begun().await;
+        let word = self.place.probe(link, &self.run, fence).await?;
+        // What it wrote meanwhile, or did not, is not known: the clock of its
+        // silence begins anew.
+        self.active = Instant::now();
         self.judge(link, word, Stage::Follow).await
+    }
+
+    /// Whether it is known that the command ran. Not knowing that counts as yes:
+    /// of what has not begun it is said that it may be run again.
+    async fn has_begun(&self) -> bool {
+        if self.begun || self.pid.is_some() {
+            return true;
+        }
+        let (id, run) = (self.live.id, self.run.clone());
+        let row = self.inner.bus.store().read(move |snapshot| snapshot.task(id)).await;
+        match row {
+            Ok(Some(row)) => {
+                let same = row.run.is_some_and(|of| of.to_string() == run);
+                same && row.state == TaskState::Running
+            }
+            _ => true,
+        }
     }
 
     /// What follows from what the member says about the run.
     pub async fn judge(&mut self, link: &Link, word: Word, runs: Stage) -> Result<Next, Trouble> {
+        let begun = matches!(word, Word::Never | Word::Absent) && self.has_begun().await;
         let over = |reason: String| Ok(Next::Over(unknown(&self.dir, reason)));
         match word {
             Word::End(end) if self.mirror.missing(&end) == 0 => {
@@ -239,6 +271,9 @@ impl Course<'_> {
             )),
             Word::Gone { .. } => over(String::from("its watcher on the member was killed")),
             Word::Rebooted => over(String::from("member rebooted while it ran")),
+            Word::Never | Word::Absent if begun => {
+                over(String::from("its run directory on the member is gone"))
+            }
             Word::Never if self.is_stop_asked() => Ok(Next::Over(self.cancelled().await?)),
             Word::Never => {
                 let detail =
@@ -258,9 +293,10 @@ impl Course<'_> {
     pub async fn begin(&mut self, pid: Option<u32>) -> Result<(), Leaving> {
         self.silent = None;
         self.pid = pid;
-        if *self.live.phase.borrow() < Phase::Running {
+        if !self.begun {
             self.inner.persist(self.live.id, Input::Began { pid }).await?;
             self.live.reach(Phase::Running);
+            self.begun = true;
         }
         Ok(())
     }
@@ -271,20 +307,20 @@ impl Course<'_> {
         if !self.told && !self.dir.has("unreachable") {
             let reason = state.reason.chars().take(256).collect();
             self.inner.persist(self.live.id, Input::Away { reason }).await?;
-            let _ = self.dir.mark("unreachable");
+            let dir = self.dir.clone();
+            let _ = blocking(move || dir.mark("unreachable")).await;
         }
         self.told = true;
         Ok(())
     }
 
     async fn tell_back(&mut self) -> Result<(), Leaving> {
-        // What it wrote meanwhile, or did not, is not known: the clock of its
-        // silence begins anew.
-        self.active = Instant::now();
         self.live.set_unreachable(None);
         if std::mem::take(&mut self.told) || self.dir.has("unreachable") {
+            self.active = Instant::now();
             self.inner.persist(self.live.id, Input::Back).await?;
-            let _ = std::fs::remove_file(self.dir.file("unreachable"));
+            let mark = self.dir.file("unreachable");
+            let _ = blocking(move || std::fs::remove_file(mark)).await;
         }
         Ok(())
     }
@@ -305,7 +341,8 @@ impl Course<'_> {
 
     async fn ask_stop(&self, link: &Link, why: Cause) -> Result<(), Trouble> {
         let tenths = (self.plan.grace_ms / 100).to_string();
-        let command = Script::Stop.command(&[&self.run, &tenths, cause(why)]);
+        let owner = &self.place.owner;
+        let command = Script::Stop.command(&[&self.run, &tenths, cause(why), owner]);
         link.ask(&command, bytes::Bytes::new(), super::place::BRIEF).await?;
         Ok(())
     }

@@ -76,8 +76,8 @@ impl Mirror {
         missing(0) + missing(1)
     }
 
-    /// Writes the status of a run whose output is here, and returns it.
-    pub fn settle(&self, end: &Ending, pid: Option<u32>) -> io::Result<Status> {
+    /// The status of a run whose output is here, to be written.
+    pub fn settling(&self, end: &Ending, pid: Option<u32>) -> Settling {
         let ended = Timestamp::now();
         let count = |at: usize| {
             let held = self.streams[at].held;
@@ -98,13 +98,27 @@ impl Mirror {
             stdout: count(0),
             stderr: count(1),
         };
+        Settling { dir: self.dir.clone(), status }
+    }
+}
+
+/// A status that is not written yet.
+pub struct Settling {
+    dir: RunDir,
+    status: Status,
+}
+
+impl Settling {
+    /// Writes and returns it; that waits for the disk.
+    pub fn write(&self) -> io::Result<Status> {
+        let status = &self.status;
         for (at, cut) in [status.stdout.cut, status.stderr.cut].into_iter().enumerate() {
             if cut > 0 {
                 let name = format!("{}.cut", STREAMS[at].as_str());
                 std::fs::write(self.dir.file(&name), format!("{cut:020}\n"))?;
             }
         }
-        self.dir.write_status(&status)?;
-        Ok(status)
+        self.dir.write_status(status)?;
+        Ok(status.clone())
     }
 }

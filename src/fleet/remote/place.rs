@@ -26,6 +26,8 @@ pub const BRIEF: Limits = Limits { deadline: Duration::from_secs(30), most_outpu
 pub struct Place {
     pub handle: Arc<MemberHandle>,
     pub followers: Semaphore,
+    /// What marks the run directories there as this daemon's.
+    pub owner: String,
     questions: Mutex<Vec<Question>>,
     /// Runs whose output is here, and no longer needed there.
     mirrored: Mutex<Vec<String>>,
@@ -34,39 +36,48 @@ pub struct Place {
 /// What became of this run?
 struct Question {
     run: String,
+    fence: bool,
     answer: oneshot::Sender<Result<Word, ReachError>>,
 }
 
 impl Place {
-    pub fn new(handle: Arc<MemberHandle>) -> Arc<Self> {
+    /// `instance`: the daemon's.
+    pub fn new(handle: Arc<MemberHandle>, instance: &str) -> Arc<Self> {
+        let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
         Arc::new(Self {
             handle,
             followers: Semaphore::new(FOLLOWERS),
+            owner: instance.chars().filter(plain).collect(),
             questions: Mutex::default(),
             mirrored: Mutex::default(),
         })
     }
 
-    /// What became of `run`. One that has not begun is forbidden to begin.
-    pub async fn probe(&self, link: &Link, run: &str) -> Result<Word, ReachError> {
+    /// What became of `run`. With `fence`, one that has not begun is forbidden to.
+    pub async fn probe(&self, link: &Link, run: &str, fence: bool) -> Result<Word, ReachError> {
         let (answer, answered) = oneshot::channel();
         let first = {
             let mut questions = lock(&self.questions);
-            questions.push(Question { run: run.to_owned(), answer });
+            questions.push(Question { run: run.to_owned(), fence, answer });
             questions.len() == 1
         };
         if first {
+            let gathering = Gathering { place: self };
             tokio::time::sleep(GATHER).await;
-            self.ask(link).await;
+            let questions = gathering.take();
+            // From here on others gather.
+            std::mem::forget(gathering);
+            self.ask(link, questions).await;
         }
         // Whoever was to ask for us went away: ask again.
         answered.await.unwrap_or_else(|_| Err(vague(link)))
     }
 
-    async fn ask(&self, link: &Link) {
-        let questions = std::mem::take(&mut *lock(&self.questions));
-        let names: String = questions.iter().map(|q| format!("{} fence\n", q.run)).collect();
-        let command = Script::Probe.command(&["probe"]);
+    async fn ask(&self, link: &Link, questions: Vec<Question>) {
+        let how = |fence| if fence { "fence" } else { "look" };
+        let names: String =
+            questions.iter().map(|q| format!("{} {}\n", q.run, how(q.fence))).collect();
+        let command = Script::Probe.command(&["probe", &self.owner]);
         let said = link.ask(&command, Bytes::from(names), BRIEF).await;
         for question in questions {
             let answer = said.clone().and_then(|said| {
@@ -109,7 +120,7 @@ impl Place {
         }
         let runs = std::mem::take(&mut *lock(&self.mirrored));
         let names: String = runs.iter().map(|run| format!("{run}\n")).collect();
-        let command = Script::Sweep.command(&[&days.to_string()]);
+        let command = Script::Sweep.command(&[&days.to_string(), &self.owner]);
         let swept = link.ask(&command, Bytes::from(names), BRIEF).await;
         if swept.is_err() {
             lock(&self.mirrored).extend(runs);
@@ -134,6 +145,24 @@ pub async fn real_folder(link: &Link, folder: &str) -> Option<String> {
     let text = String::from_utf8_lossy(&answer.stdout);
     let folder = text.lines().find_map(|line| line.strip_prefix(FOLDER))?;
     folder.starts_with('/').then(|| folder.to_owned())
+}
+
+/// Whoever gathers questions for all. If it goes away, they are dropped, so that
+/// those who wait learn of it and ask again.
+struct Gathering<'a> {
+    place: &'a Place,
+}
+
+impl Gathering<'_> {
+    fn take(&self) -> Vec<Question> {
+        std::mem::take(&mut *lock(&self.place.questions))
+    }
+}
+
+impl Drop for Gathering<'_> {
+    fn drop(&mut self) {
+        drop(self.take());
+    }
 }
 
 /// The member's shell did not say what it should.

@@ -61,7 +61,7 @@ pub fn preamble(plan: &Plan, run: &str, people: bool) -> Vec<u8> {
         Program::Shell(line) => vec!["/bin/sh", "-c", line],
         Program::Argv(argv) => argv.iter().map(String::as_str).collect(),
     };
-    text.push('e');
+    text.push_str("e \"$1\" \"$2\"");
     for word in words {
         text.push(' ');
         text.push_str(&quoted(word));

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::course::{Course, Next, Stage, Trouble};
@@ -24,7 +25,8 @@ const SHORT: Duration = Duration::from_millis(300);
 /// need one commit then, and not two.
 const QUICK: Duration = Duration::from_millis(15);
 
-/// How long login files may take before the script speaks.
+/// How long login files may take before the script speaks; counted from when the
+/// last of its input was taken.
 const SILENT: Duration = Duration::from_secs(60);
 
 /// One piece of standard input.
@@ -38,7 +40,8 @@ impl Course<'_> {
             StdinKind::Open => ("open", 0),
         };
         let (length, cap) = (length.to_string(), self.plan.max_output.to_string());
-        let command = Script::Start.command(&[&self.run, kind, &length, &cap]);
+        let owner = &self.place.owner;
+        let command = Script::Start.command(&[&self.run, kind, &length, &cap, owner]);
         let mut exec = match link.exec(&command).await {
             Err(error @ (ReachError::Offline { .. } | ReachError::Refused { .. })) => {
                 return Err(error.into());
@@ -54,15 +57,16 @@ impl Course<'_> {
         let head = preamble(&self.plan, &self.run, is_prompt);
         let stdin = self.dir.file("stdin");
         let whole = self.plan.stdin == StdinKind::Bytes;
-        let feed = async move {
+        let accepted = Notify::new();
+        let feed = async {
             if let Some(input) = input {
                 // Its failure is the channel's end, which the other side sees.
-                let _ = send(&input, head, whole.then_some(stdin)).await;
+                let _ = send(&input, head, whole.then_some(stdin), &accepted).await;
             }
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            next = self.listen(talk) => next,
+            next = self.listen(talk, &accepted) => next,
             () = feed => Ok(Next::Stage(Stage::Probe)),
         }
     }
@@ -71,7 +75,8 @@ impl Course<'_> {
         std::fs::metadata(self.dir.file("stdin")).map_or(0, |meta| meta.len())
     }
 
-    async fn listen(&mut self, mut talk: Talk) -> Result<Next, Trouble> {
+    /// `accepted`: another piece of the input is on its way.
+    async fn listen(&mut self, mut talk: Talk, accepted: &Notify) -> Result<Next, Trouble> {
         let mut due = Instant::now() + SILENT;
         let mut began = None;
         loop {
@@ -90,12 +95,16 @@ impl Course<'_> {
                     }
                     // Begun before: by an attempt of ours whose link was cut.
                     Some(Said::Word(_)) => return Ok(Next::Stage(Stage::Probe)),
-                    Some(_) => {}
+                    // The first of its stderr may be quicker than the word of its
+                    // end. Stdout comes behind that word.
+                    Some(said) => drop(self.take(said).await),
                     None => {
                         talk.end().await?;
                         return Ok(Next::Stage(Stage::Probe));
                     }
                 },
+                // A slow line is no silence.
+                () = accepted.notified(), if began.is_none() => due = Instant::now() + SILENT,
                 () = tokio::time::sleep_until(due) => {
                     let Some(pid) = began.take() else {
                         return Ok(Next::Stage(Stage::Probe));
@@ -119,7 +128,7 @@ impl Course<'_> {
 
     /// Records the start. `true`: it was recorded before, or needs a follower.
     async fn pid_is_told(&mut self, pid: Option<u32>) -> Result<bool, Trouble> {
-        let told = *self.live.phase.borrow() >= crate::fleet::live::Phase::Running;
+        let told = self.begun;
         self.begin(pid).await?;
         Ok(told || self.has_open_input())
     }
@@ -151,8 +160,10 @@ async fn send(
     input: &Input,
     head: Vec<u8>,
     stdin: Option<std::path::PathBuf>,
+    accepted: &Notify,
 ) -> Result<(), ReachError> {
     input.write(Bytes::from(head)).await?;
+    accepted.notify_one();
     let Some(path) = stdin else { return Ok(()) };
     let Ok(mut file) = blocking(move || File::open(path)).await else { return Ok(()) };
     loop {
@@ -167,6 +178,7 @@ async fn send(
             Ok((rest, bytes)) => {
                 file = rest;
                 input.write(Bytes::from(bytes)).await?;
+                accepted.notify_one();
             }
             // Cut short, the member begins nothing.
             Err(_) => return Ok(()),

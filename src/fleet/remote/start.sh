@@ -1,8 +1,9 @@
-# start RUN STDIN LENGTH CAP: begins a run, and answers on the same channel.
+# start RUN STDIN LENGTH CAP OWNER: begins a run, and answers on the same channel.
 #
 # STDIN is none, bytes (LENGTH of them follow the preamble) or open. CAP is how
 # many bytes of a stream are kept. On standard input comes the preamble: lines
-# of sh that set f (folder) and define c (the command), each after a blank, then
+# of sh that set f (folder) and define c (the command; its words are the run's
+# directory and setsid, its variables the command's), each after a blank, then
 # a line with a dot. Command line, environment and input are on no argv of ours.
 #
 # It says `began PID START BOOT NOW`, or why not: `refused WHY`, `exists`. When
@@ -32,6 +33,7 @@ mkdir -m 700 "$d" 2>/dev/null || [ -d "$d" ] || {
 # The command gets this umask back.
 umask >"$d/umask.$$"
 umask 077
+true >"$d/by.$5"
 in=/dev/null
 case $2 in
 bytes)
@@ -77,13 +79,16 @@ read -r u <"$d/umask.$$"
 boot
 now
 began=$t
-# e COMMAND...: becomes the command, in a session of its own where we can.
+# e DIRECTORY SETSID COMMAND...: becomes the command, in a session of its own
+# where we can. By now a variable may be the command's, even one named as ours.
 e() {
-    [ "$1" = /bin/sh ] || command -v "$1" >/dev/null 2>&1 || {
-        true >"$d/missing"
+    [ "$3" = /bin/sh ] || command -v "$3" >/dev/null 2>&1 || {
+        true >"$1/missing"
         exit 127
     }
-    if [ -n "$s" ]; then exec "$s" "$@"; else exec "$@"; fi
+    shift
+    [ -n "$1" ] || shift
+    exec "$@"
 }
 s=
 for l in /usr/bin/setsid /bin/setsid; do
@@ -169,7 +174,7 @@ watcher() {
     [ -n "$s" ] || set -m
     (
         umask "$u"
-        c
+        c "$d" "$s"
     ) <"$in" >>"$d/stdout" 2>>"$d/stderr" 8>&- &
     pid=$!
     [ -n "$s" ] || set +m

@@ -1,4 +1,5 @@
 # state RUN fence|look: says what became of a run, from its directory alone.
+# $by is the daemon that a fence is of.
 #
 #   end STATUS              its status
 #   runs PID START NOW      it runs; NOW is how long, in hundredths of a second
@@ -12,6 +13,7 @@ state() {
     m=fleetd-$1
     if [ "$2" = fence ] && [ ! -e "$d/spec" ]; then
         [ -d "$d" ] || mkdir -m 700 "$d" 2>/dev/null || (umask 077 && mkdir -p "$d")
+        true >"$d/by.$by"
         set -C
         if { echo never >"$d/spec"; } 2>/dev/null; then
             set +C

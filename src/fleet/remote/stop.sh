@@ -1,4 +1,4 @@
-# stop RUN TENTHS WHY: ends a run with everything it started: TERM, so many
+# stop RUN TENTHS WHY OWNER: ends a run with everything it started: TERM, so many
 # tenths of a second of grace, then KILL until nothing is left. WHY goes into
 # its status. It answers at once; the end comes in the run's own time, even if
 # the link is cut meanwhile.
@@ -7,6 +7,7 @@ cd "$d" 2>/dev/null || {
     cd "$d" || exit 1
 }
 umask 077
+true >"by.$4"
 set -C
 { echo "$3" >stop; } 2>/dev/null
 set +C

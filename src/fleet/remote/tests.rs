@@ -19,6 +19,8 @@ const SHELLS: [&[&str]; 4] =
 
 const CAP: &str = "1048576";
 
+const OWNER: &str = "0f0e-1";
+
 /// A home folder of a member with this shell.
 struct Member {
     shell: &'static [&'static str],
@@ -52,7 +54,7 @@ impl Member {
         let kind = if stdin.is_empty() { "none" } else { "bytes" };
         let mut bytes = preamble(plan, run, false);
         bytes.extend_from_slice(stdin);
-        self.ask(Script::Start, &[run, kind, &stdin.len().to_string(), CAP], &bytes)
+        self.ask(Script::Start, &[run, kind, &stdin.len().to_string(), CAP, OWNER], &bytes)
     }
 
     /// A run that goes on; its channel is closed once it has begun.
@@ -154,6 +156,25 @@ fn a_short_command_is_seen_through_on_one_channel() {
         let left: Vec<_> = left.map(|file| file.unwrap().file_name()).collect();
         let input = left.iter().any(|name| name.to_string_lossy().starts_with("stdin"));
         assert!(!input, "its input may hold secrets: {left:?}");
+    });
+}
+
+/// A variable of the command's does not become one of the script's.
+#[test]
+fn every_name_is_free_for_the_command() {
+    everywhere(|member| {
+        let mut shell = plan("echo $d$m$r$s");
+        for name in ('a'..='z').chain('A'..='Z') {
+            shell.env.insert(name.to_string(), format!("{name}!"));
+        }
+        let run = new_run();
+        let output = member.start(&run, &shell, b"");
+        assert_eq!(ended(&output, &run).code, Some(0), "{}: {output:?}", member.shell[0]);
+        assert_eq!(after(&output.stdout, " end "), b"d!m!r!s!\n", "{}", member.shell[0]);
+        let program = Program::Argv(vec![String::from("no-such-program")]);
+        let run = new_run();
+        let output = member.start(&run, &Plan { program, ..shell }, b"");
+        assert!(ended(&output, &run).missing, "{}: {output:?}", member.shell[0]);
     });
 }
 
@@ -424,12 +445,15 @@ fn what_is_mirrored_goes_and_what_says_that_it_ran_stays() {
     everywhere(|member| {
         let run = new_run();
         member.start(&run, &plan("echo out"), b"");
-        member.ask(Script::Sweep, &["7"], format!("{run}\n").as_bytes());
+        member.ask(Script::Sweep, &["7", OWNER], format!("{run}\n").as_bytes());
         assert!(!member.dir(&run).join("stdout").exists(), "{}", member.shell[0]);
         assert!(matches!(member.state(&run, "look"), Word::End(_)));
         let old = Command::new("touch").args(["-d", "10 days ago"]).arg(member.dir(&run)).status();
         assert!(old.unwrap().success());
-        member.ask(Script::Sweep, &["7"], b"");
+        // Another daemon that works here has not fetched its end yet, maybe.
+        member.ask(Script::Sweep, &["7", "another"], b"");
+        assert!(member.dir(&run).exists(), "{}", member.shell[0]);
+        member.ask(Script::Sweep, &["7", OWNER], b"");
         assert!(!member.dir(&run).exists(), "{}", member.shell[0]);
     });
 }

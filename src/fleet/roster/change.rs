@@ -1,12 +1,15 @@
 //! Registering, changing and removing members, in two phases: first everything
 //! that may fail out there, then one transaction that looks again.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::profile::{self, MemberChange};
 use super::{Inner, MemberHandle, Roster, RosterError, ask, events, probe};
 use crate::fleet::FleetError;
-use crate::model::{Member, MemberFacts, MemberId, MemberName, NewEvent, Principal, Timestamp};
+use crate::model::{
+    Member, MemberAuth, MemberFacts, MemberId, MemberName, NewEvent, Principal, Timestamp,
+};
 use crate::reach::Link;
 use crate::store::{StoreError, Tx};
 
@@ -67,7 +70,8 @@ impl Roster {
             return Err(RosterError::BuiltIn("renamed").into());
         }
         let found = if profile::moves(&old, &new) {
-            Some(self.0.find_out(&new, change.accept_new).await?)
+            // A name that nobody knows yet would get round a key that changed.
+            Some(self.0.find_out(&new, false).await?)
         } else {
             None
         };
@@ -85,7 +89,7 @@ impl Roster {
             })
             .await?;
         let mut warnings = found.map(|found| found.warnings).unwrap_or_default();
-        if new.place != old.place {
+        if key_of(&old) != key_of(&handle.member()) {
             // A key of ours that is not used any more opens nothing from now on.
             let same_machine = old.remote().map(|r| &r.host) == new.remote().map(|r| &r.host);
             let link = if same_machine { self.0.up(&handle).await.ok() } else { None };
@@ -234,6 +238,14 @@ impl Inner {
     }
 }
 
+/// The private key that the row names.
+fn key_of(member: &Member) -> Option<&Path> {
+    match &member.remote()?.auth {
+        MemberAuth::Key { path, .. } => Some(path),
+        MemberAuth::Default | MemberAuth::Agent => None,
+    }
+}
+
 fn unsupported(kernel: String) -> RosterError {
     if kernel.is_empty() { RosterError::NoShell } else { RosterError::Unsupported { kernel } }
 }
@@ -256,10 +268,15 @@ fn amend(
         return Ok(None);
     }
     free(&next, tx.members()?.iter())?;
-    if row.name != next.name {
+    let moved = fields.iter().any(|field| ["host", "port", "username"].contains(field));
+    if row.name != next.name || moved {
         let tasks = tx.open_tasks_on(row.name.as_str())?;
         if tasks > 0 {
-            let advice = "rename it when they have ended";
+            // What runs there would be looked for elsewhere, and not be found.
+            let advice = match moved {
+                true => "change where it is when they have ended",
+                false => "rename it when they have ended",
+            };
             return Err(RosterError::Busy { member: row.name.clone(), tasks, advice }.into());
         }
     }

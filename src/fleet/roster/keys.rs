@@ -38,43 +38,57 @@ impl Roster {
     /// [`RosterError`]; then the member is reached as before, and what was made
     /// is taken back.
     pub async fn setup_key(&self, handle: &Arc<MemberHandle>) -> Result<Settled, FleetError> {
-        let before = handle.member();
-        let Some(remote) = before.remote() else {
+        if handle.member().remote().is_none() {
             return Err(invalid("member_name", "is local and needs no key"));
-        };
-        let link = self.0.up(handle).await?;
-        let made = self.0.make_key(&before).await?;
-        let auth = MemberAuth::Key { path: made.path.clone(), made: true };
-        let proven = async {
-            ask::sh(Some(&link), &let_in(&made), "adding the key to authorized_keys").await?;
-            let target =
-                ask::target(&crate::model::Remote { auth: auth.clone(), ..remote.clone() }, false);
-            let facts = self.0.reach.try_connect(&target).await?;
-            match facts.identity {
-                Identity::KeyFile(path) if path == made.path => Ok(()),
-                // It would have opened without: then nothing was proven.
-                _ => Err(RosterError::Failed {
-                    what: String::from("proving the new key"),
-                    problem: String::from("the member let us in without asking for it"),
-                }),
-            }
-        };
-        if let Err(error) = proven.await {
+        }
+        // A caller who goes away leaves no key in there that nobody uses.
+        let held = Arc::clone(handle);
+        self.0.commit(async move |inner: Arc<Inner>| inner.switch_key(&held).await).await
+    }
+}
+
+impl Inner {
+    async fn switch_key(
+        self: &Arc<Self>,
+        handle: &Arc<MemberHandle>,
+    ) -> Result<Settled, FleetError> {
+        let before = handle.member();
+        let link = self.up(handle).await?;
+        let made = self.make_key(&before).await?;
+        if let Err(error) = self.prove_and_take(handle, &before, &link, &made).await {
             let _ = ask::sh(Some(&link), &put_out(&made.public), "removing the key").await;
             remove_file(made.path).await;
-            return Err(error.into());
+            return Err(error);
         }
-        let held = Arc::clone(handle);
-        let old = Arc::clone(&before);
-        self.0
-            .commit(async move |inner: Arc<Inner>| {
-                inner.change(&held, move |row, _| switch(row, &old, auth)).await?;
-                inner.connect(&held);
-                Ok(())
-            })
-            .await?;
-        let warnings = self.0.take_back_key(&before, Some(link)).await;
+        let warnings = self.take_back_key(&before, Some(link)).await;
         Ok(Settled { handle: Arc::clone(handle), warnings })
+    }
+
+    async fn prove_and_take(
+        self: &Arc<Self>,
+        handle: &Arc<MemberHandle>,
+        before: &Member,
+        link: &Link,
+        made: &Made,
+    ) -> Result<(), FleetError> {
+        let Some(remote) = before.remote() else {
+            return Err(RosterError::Changed(before.name.clone()).into());
+        };
+        let auth = MemberAuth::Key { path: made.path.clone(), made: true };
+        ask::sh(Some(link), &let_in(made), "adding the key to authorized_keys").await?;
+        let target =
+            ask::target(&crate::model::Remote { auth: auth.clone(), ..remote.clone() }, false);
+        let facts = self.reach.try_connect(&target).await.map_err(RosterError::Reach)?;
+        if !matches!(facts.identity, Identity::KeyFile(path) if path == made.path) {
+            // It would have opened without: then nothing was proven.
+            let what = String::from("proving the new key");
+            let problem = String::from("the member let us in without asking for it");
+            return Err(RosterError::Failed { what, problem }.into());
+        }
+        let old = before.clone();
+        self.change(handle, move |row, _| switch(row, &old, auth)).await?;
+        self.connect(handle);
+        Ok(())
     }
 }
 

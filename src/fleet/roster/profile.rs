@@ -23,7 +23,7 @@ pub struct MemberChange {
     pub port: Option<u16>,
     pub username: Option<String>,
     pub auth: Option<MemberAuth>,
-    /// Trust a host key that is not known yet, for this connection.
+    /// Trust a host key that is not known yet; only in registering.
     pub accept_new: bool,
     pub work_folder: Option<String>,
     pub provider: Option<String>,

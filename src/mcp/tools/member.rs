@@ -160,6 +160,7 @@ async fn register_member(
 ) -> Result<Reply<MemberResult>, Failure> {
     let name = MemberName::parse(&asked.friendly_name)?;
     let mut change = change(&context, asked.settings)?;
+    change.accept_new = asked.accept_new;
     change.work_folder = Some(asked.work_folder);
     let remote = asked.member_type == MemberType::Remote;
     let roster = context.deps.fleet.roster();
@@ -281,7 +282,7 @@ fn change(context: &Context, asked: MemberSettings) -> Result<MemberChange, Fail
         port: asked.port,
         username: asked.username,
         auth,
-        accept_new: asked.accept_new,
+        accept_new: false,
         work_folder: None,
         provider: asked.llm_provider,
         models: ModelTiers {

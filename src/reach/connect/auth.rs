@@ -121,17 +121,27 @@ impl Attempt<'_> {
             return Err(ReachError::Agent { problem });
         };
         // An agent that is silent, or asks its owner, holds a thread meanwhile.
+        // The permit goes with the calls: the deadline ends this future and not
+        // the thread, and the next attempt must not take one more.
         let agents = Arc::clone(&self.shared.agents);
-        let permit = agents.acquire_owned().await;
-        let session = self.session.clone();
-        let opened = compute(move || open_agent(&session, &socket)).await?;
+        let permit = Arc::new(agents.acquire_owned().await);
+        let (session, held) = (self.session.clone(), Arc::clone(&permit));
+        let opened = compute(move || {
+            let _held = held;
+            open_agent(&session, &socket)
+        });
+        let opened = opened.await?;
         let (agent, mut keys) = opened.map_err(|problem| ReachError::Agent { problem })?;
         self.order(&mut keys);
         let agent = Arc::new(Mutex::new(agent));
         for key in keys {
             let (user, agent) = (self.resolved.user.clone(), Arc::clone(&agent));
             let comment = plain(key.comment(), 80);
-            let done = step(self.session, self.wire, move |_| locked(&agent).userauth(&user, &key));
+            let held = Arc::clone(&permit);
+            let done = step(self.session, self.wire, move |_| {
+                let _held = &held;
+                locked(&agent).userauth(&user, &key)
+            });
             let done = done.await;
             let name = format!("'{comment}' of the agent");
             if let Some(found) = self.settle(done, &name, Identity::Agent(comment))? {

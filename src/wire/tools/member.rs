@@ -52,9 +52,6 @@ pub struct MemberSettings {
     /// Private key on the daemon's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_path: Option<String>,
-    /// Trust a host key that is not known yet. Never one that changed.
-    #[serde(default)]
-    pub accept_new: bool,
     /// claude, codex, copilot, gemini, opencode, none, or a row of providers.toml.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub llm_provider: Option<String>,
@@ -92,6 +89,9 @@ pub struct RegisterMember {
     pub member_type: MemberType,
     /// Absolute path of the folder to work in; it is made.
     pub work_folder: String,
+    /// Trust a host key that is not known yet. Never one that changed.
+    #[serde(default)]
+    pub accept_new: bool,
     #[serde(flatten)]
     pub settings: MemberSettings,
 }

@@ -52,3 +52,28 @@ fn a_key_of_ours_is_proven_used_and_taken_back() {
     let keys = rig.daemon.home().state().join("keys");
     assert_eq!(fs::read_dir(keys).unwrap().count(), 0);
 }
+
+/// Another address does not make the key another one.
+#[test]
+fn a_key_of_ours_outlives_a_changed_address() {
+    let rig = Rig::with_web();
+    fs::create_dir(rig.sshd.path("home/.ssh")).unwrap();
+    let done = rig.daemon.tool("setup_ssh_key", json!({"member_name": "web"}));
+    let key = done["member"]["key_path"].clone();
+    // Nobody named is whoever the daemon runs as, which is the same user.
+    let moved = rig.daemon.tool("update_member", json!({"member_name": "web", "username": ""}));
+    assert_eq!(moved["member"]["key_path"], key, "{moved}");
+    assert!(!moved["warnings"].to_string().contains("authorized_keys"), "{moved}");
+    assert!(fs::exists(key.as_str().unwrap()).unwrap(), "the member is reached with it");
+    let lines = fs::read_to_string(rig.sshd.path("home/.ssh/authorized_keys")).unwrap();
+    assert!(lines.contains("restrict ssh-ed25519 "), "{lines}");
+    // No other key opens, and no connection is left from before.
+    fs::write(rig.sshd.path("authorized_keys"), "").unwrap();
+    let daemon = rig.daemon.restart_after_kill9();
+    let rig = Rig { daemon, sshd: rig.sshd };
+    rig.until("web", "online");
+    let named = json!({"member_name": "web", "key_path": rig.sshd.key()});
+    fs::copy(rig.sshd.key().with_extension("pub"), rig.sshd.path("authorized_keys")).unwrap();
+    rig.daemon.tool("update_member", named);
+    assert!(!fs::exists(key.as_str().unwrap()).unwrap(), "now nobody uses it");
+}

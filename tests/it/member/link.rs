@@ -47,6 +47,16 @@ fn a_changed_host_key_is_an_event_and_is_trusted_by_command_alone() {
     // --accept-new is for unknown keys, and no tool re-pins one.
     let refused = rig.add("other", "other", &["--accept-new"]);
     assert_eq!(refused.code(), 7, "{refused:?}");
+    // Another name of the machine does not get round it either.
+    for more in [json!({"host": "localhost"}), json!({"host": "localhost", "accept_new": true})] {
+        let mut moved = more.clone();
+        moved["member_name"] = json!("web");
+        let asked = crate::support::tool_request(&rig.daemon, "update_member", moved);
+        let reply = crate::support::reply(&rig.daemon.send(&asked));
+        let said = reply.to_string();
+        assert!(said.contains("localhost") || said.contains("accept_new"), "{said}");
+        assert_eq!(rig.detail("web")["host"], "127.0.0.1", "{more}: {said}");
+    }
     let wrong = ["members", "trust", "web", "--fingerprint", before.as_str().unwrap()];
     let wrong = rig.daemon.fleetctl(&wrong);
     assert_eq!(wrong.code(), 7, "{wrong:?}");

@@ -230,6 +230,57 @@ fn r31_a_member_that_booted_makes_the_end_unknown() {
     assert!(task["reason"].as_str().unwrap().contains("member rebooted"), "{task}");
 }
 
+/// "Never started" is an invitation to run it again.
+#[test]
+fn a_run_whose_directory_is_gone_is_unknown_and_not_unbegun() {
+    let (daemon, sshd) = pair();
+    let counter = sshd.path("counter");
+    let line = format!("echo ran >> '{}'; exec sleep 300", counter.display());
+    let tasks: Vec<_> = (0..2)
+        .map(|_| {
+            let id = start_on(&daemon, "m", &line);
+            let pid = until_state(&daemon, &id, "running")["pid"].as_u64().unwrap();
+            (there(&daemon, &sshd, &id), id, u32::try_from(pid).unwrap())
+        })
+        .collect();
+    let instance = daemon.tool("fleet_status", json!({}))["instance"].as_str().unwrap().to_owned();
+    assert!(tasks[0].0.join(format!("by.{instance}")).exists(), "it is this daemon's to sweep");
+    let is_unknown = |daemon: &Daemon, at: usize| {
+        let (_, id, pid) = &tasks[at];
+        let task = end(daemon, id);
+        assert_eq!(task["state"], "unknown", "{task}");
+        assert!(task["reason"].as_str().unwrap().contains("is gone"), "{task}");
+        assert!(is_alive(*pid));
+        let mut kill = Command::new("kill");
+        kill.arg(pid.to_string());
+        run(kill, b"", PATIENCE).ok();
+    };
+    std::fs::remove_dir_all(&tasks[0].0).unwrap();
+    sshd.kill_sessions();
+    is_unknown(&daemon, 0);
+    let home = daemon.kill9();
+    std::fs::remove_dir_all(&tasks[1].0).unwrap();
+    is_unknown(&Daemon::start_in(home), 1);
+    assert_eq!(runs(&counter), 2, "none began again");
+}
+
+/// What runs would be looked for on the new machine, and not be found.
+#[test]
+fn a_member_with_tasks_stays_where_it_is() {
+    let (daemon, sshd) = pair();
+    let (counter, gate) = (sshd.path("counter"), sshd.path("gate"));
+    let id = start_on(&daemon, "m", &gated(&counter, &gate, "true"));
+    until_state(&daemon, &id, "running");
+    let moved = json!({"member_name": "m", "username": ""});
+    let asked = crate::support::tool_request(&daemon, "update_member", moved.clone());
+    let refused = crate::support::reply(&daemon.send(&asked));
+    assert!(refused.to_string().contains("open tasks (1)"), "{refused}");
+    daemon.tool("update_member", json!({"member_name": "m", "tags": ["busy"]}));
+    open(&gate);
+    assert_eq!(end(&daemon, &id)["state"], "completed");
+    daemon.tool("update_member", moved);
+}
+
 /// Statuses 8, and a reason that says what to do.
 #[test]
 fn a_member_that_is_offline_is_said_to_be() {

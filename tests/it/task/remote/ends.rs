@@ -116,6 +116,25 @@ fn silence_is_a_limit_and_not_a_reason_to_run_again() {
     assert!(told["reason"].as_str().unwrap().contains("in all"), "{told}");
 }
 
+/// Only five runs of a member have a follower; the rest are looked at.
+#[test]
+fn silence_is_a_limit_of_runs_that_nobody_follows_too() {
+    let (daemon, sshd) = pair();
+    join(&daemon, "wide", &sshd, json!({"concurrency": 8, "work_folder": sshd.path("wide")}));
+    let ids: Vec<String> = (0..8)
+        .map(|_| {
+            let silent = json!({"command": "sleep 300", "member_name": "wide", "async": true,
+                "timeout_s": 2});
+            let started = daemon.tool("execute_command", silent);
+            started["stream_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    for id in ids {
+        let task = end(&daemon, &id);
+        assert!(task["reason"].as_str().unwrap().contains("without output"), "{task}");
+    }
+}
+
 #[test]
 fn every_member_has_a_queue_of_its_own() {
     let (daemon, sshd) = pair();
