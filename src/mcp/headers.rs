@@ -8,6 +8,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use http::{HeaderName, StatusCode};
 
 use super::refusal::{Refusal, code};
+use crate::model::Filter;
 
 pub use params::check_params;
 
@@ -16,6 +17,19 @@ pub const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 pub const NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Narrows what a session's stream is pushed: `task.*,custom.>`, as in `GET /events`.
+pub const TYPES: HeaderName = HeaderName::from_static("fleetd-types");
+
+/// The filter that a stream's own request states.
+///
+/// # Errors
+/// 400 for what is not a list of patterns.
+pub fn filter(headers: &HeaderMap) -> Result<Filter, Refusal> {
+    let types = one(headers, &TYPES)?.unwrap_or_default();
+    let filter = Filter::default().with_types(types);
+    filter.map_err(|error| Refusal::invalid_request(format!("header {TYPES}: {error}")))
+}
 
 /// Marks a request that came over a pipe: its headers were made from its message
 /// here, so they say nothing that the message does not.

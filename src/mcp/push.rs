@@ -41,6 +41,8 @@ pub struct Push {
     pub control: watch::Receiver<Control>,
     pub closing: CancellationToken,
     pub form: Form,
+    /// What its reader wants to hear of.
+    pub filter: Filter,
     /// Counts the stream while it is open.
     pub _permit: Share,
 }
@@ -125,7 +127,7 @@ impl Push {
             Level::From(severity) => severity,
             Level::Nothing => Severity::Error,
         };
-        let filter = Filter { severity: Some(severity), ..Filter::default() };
+        let filter = Filter { severity: Some(severity), ..self.filter.clone() };
         self.bus.subscribe(filter.within(&self.principal), start, severity == Severity::Debug)
     }
 

@@ -26,7 +26,7 @@ use crate::mcp::revision::Revision;
 use crate::mcp::session::{McpSession, Nonce};
 use crate::mcp::sessions::CallEntry;
 use crate::mcp::shares::{Share, Shares};
-use crate::model::{Principal, ToolSets};
+use crate::model::{Filter, Principal, ToolSets};
 
 /// Things said that wait to be read. When it is full, those who speak wait.
 const MOST_UNREAD: usize = 64;
@@ -39,6 +39,8 @@ pub struct Connection {
     front: Arc<Front>,
     principal: Arc<Principal>,
     session: Mutex<McpSession>,
+    /// What it wants to hear of.
+    filter: Filter,
     out: mpsc::Sender<Bytes>,
     calls: Arc<Semaphore>,
     /// Cancelled when the connection is gone, or the daemon closes.
@@ -54,6 +56,7 @@ impl Connection {
         principal: Arc<Principal>,
         offer: ToolSets,
         nonce: Nonce,
+        filter: Filter,
     ) -> (Self, impl Stream<Item = Bytes> + Send + 'static + use<>) {
         let (out, said) = mpsc::channel(MOST_UNREAD);
         let gone = front.closing.child_token();
@@ -63,6 +66,7 @@ impl Connection {
             front: Arc::clone(front),
             principal,
             session: Mutex::new(session),
+            filter,
             out,
             calls: Arc::new(Semaphore::new(MOST_CALLS)),
             _gone: gone.clone().drop_guard(),
@@ -244,6 +248,7 @@ impl Connection {
             control,
             closing: self.gone.clone(),
             form: Form::Plain,
+            filter: self.filter.clone(),
             _permit: permit,
         };
         let pushed = push.open(None).map_err(|error| {

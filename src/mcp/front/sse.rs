@@ -63,13 +63,15 @@ impl Front {
             let problem = "this stream is text/event-stream";
             return Err(Refusal::new(StatusCode::NOT_ACCEPTABLE, code::INVALID_REQUEST, problem));
         }
+        let filter = headers::filter(caller.headers)?;
         let permit = self.share(&self.streams, caller)?;
         let principal = &caller.principal;
         let (revision, patience) = (Revision::V2024_11_05, Patience::default());
         let minted = self.key.mint(&principal.id, revision, patience, caller.offer);
         let (session, id) = minted.map_err(unavailable)?;
         let principal = Arc::clone(principal);
-        let (connection, said) = Connection::open(self, principal, session.offer, session.nonce);
+        let (connection, said) =
+            Connection::open(self, principal, session.offer, session.nonce, filter);
         let connection = Arc::new(connection);
         self.connections.lock().insert(session.nonce, Arc::downgrade(&connection));
         let open = Open {

@@ -42,6 +42,7 @@ impl Front {
             })?),
             None => None,
         };
+        let filter = headers::filter(caller.headers)?;
         let permit = self.share(&self.streams, caller)?;
         if self.sessions.is_kept(&session.nonce) {
             // It counts as used from now. Nobody has to wait for a disk that is slow
@@ -64,6 +65,7 @@ impl Front {
             control,
             closing: self.closing.clone(),
             form: Form::Resumable,
+            filter,
             _permit: permit,
         };
         let body = push.open(last).map_err(|error| Refusal::invalid_request(error.to_string()))?;

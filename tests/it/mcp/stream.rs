@@ -1,9 +1,10 @@
 //! The session's own stream.
 
+use fleetd::model::Principal;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::rig::{Rig, read, request};
+use super::rig::{Reader, Rig, initialize, read, request};
 
 #[tokio::test]
 async fn an_event_is_pushed_as_a_log_message() {
@@ -140,6 +141,43 @@ async fn one_event_reaches_one_stream_of_a_session() {
     assert_eq!(newer.message().await.0, Some(format!("g-{at}")));
     assert_eq!(other.message().await.0, Some(format!("g-{at}")));
     assert!(newer.is_silent().await);
+}
+
+#[tokio::test]
+async fn a_stream_says_what_it_wants_to_hear_of() {
+    let rig = Rig::new();
+    let session = rig.session("2025-06-18").await;
+    let mut wanted = vec![
+        ("accept", "text/event-stream"),
+        ("mcp-session-id", session.as_str()),
+        ("fleetd-types", "custom.a, custom.b.>"),
+    ];
+    for address in ["/mcp", "/sse"] {
+        let owner = Principal::owner();
+        let response = rig.send_to(address, owner, Method::GET, &wanted, "").await;
+        let mut stream = Reader::new(response.into_body());
+        if address == "/sse" {
+            let endpoint = stream.next().await.unwrap().data.unwrap();
+            let json = [("content-type", "application/json")];
+            let ready = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+            for message in [initialize("2024-11-05"), ready] {
+                let owner = Principal::owner();
+                let body = message.to_string();
+                rig.send_to(&endpoint, owner, Method::POST, &json, &body).await;
+            }
+            assert_eq!(stream.message().await.1["id"], 1);
+        }
+        for topic in ["custom.other", "custom.a", "custom.b", "custom.b.c"] {
+            rig.publish(topic, "info").await;
+        }
+        for topic in ["custom.a", "custom.b.c"] {
+            assert_eq!(stream.message().await.1["params"]["logger"], topic);
+        }
+        assert!(stream.is_silent().await);
+    }
+    wanted[2].1 = "custom..a";
+    let refused = read(rig.send(Method::GET, &wanted, "").await).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{refused:?}");
 }
 
 #[tokio::test]
