@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::report::{Word, parse};
 use super::script::{Script, quoted};
 use crate::fleet::roster::MemberHandle;
-use crate::reach::{Limits, Link, ReachError};
+use crate::reach::{Limits, Link, Phase, ReachError};
 
 /// Channels of a member's connection that follow output. A connection has ten,
 /// and dispatches, probes and stops must find one free; runs beyond these are
@@ -132,15 +132,21 @@ impl Place {
 /// Before the folder, a login shell may have said anything.
 const FOLDER: &str = "fleetd-folder:";
 
+/// How long a prompt's caller waits for the answer about its folder: he is to be
+/// given an id at once, and a member that is slow to answer is not waited for.
+const FOLDER_ASKED: Duration = Duration::from_millis(500);
+
 /// `folder` with its links resolved, as the member sees it. `None` if it is not
 /// there, or cannot be asked about now.
 pub async fn real_folder(link: &Link, folder: &str) -> Option<String> {
-    if folder.contains('\n') {
+    // One that is suspected of being gone would only keep the caller waiting.
+    let answers = link.state().borrow().phase == Phase::Online;
+    if !answers || folder.contains('\n') {
         return None;
     }
     let folder = quoted(folder);
     let script = format!("cd -- {folder} && printf '%s%s\\n' {FOLDER} \"$(pwd -P)\"\n");
-    let limits = Limits { deadline: Duration::from_secs(5), ..BRIEF };
+    let limits = Limits { deadline: FOLDER_ASKED, ..BRIEF };
     let answer = link.ask("exec sh", Bytes::from(script), limits).await.ok()?;
     let text = String::from_utf8_lossy(&answer.stdout);
     let folder = text.lines().find_map(|line| line.strip_prefix(FOLDER))?;
