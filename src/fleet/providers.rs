@@ -56,7 +56,7 @@ pub struct ToolNews {
 /// What came of a prompt.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PromptResult {
-    /// The model's last answer, foreign text; cut where it is long.
+    /// The model's last answer, foreign text; cut at 256 KiB.
     pub response: String,
     /// Bytes of the answer, cut ones included.
     pub response_bytes: u64,
