@@ -398,10 +398,10 @@ fn a_flood_is_cut_on_the_disk_and_followers_do_not_see_it_twice() {
         let mut bytes = Vec::new();
         follower.stdout.take().unwrap().read_to_end(&mut bytes).unwrap();
         follower.wait().unwrap();
-        // It is ended before the cut, wherever it had come; bytes from the
-        // beginning again would make it more.
+        // It is ended before the cut, wherever it had come, even before its first
+        // byte on a busy machine; bytes from the beginning again would make it more.
         let followed = after(&bytes, " follow").len();
-        assert!((1..=5_000_000).contains(&followed), "{}: {followed}", member.shell[0]);
+        assert!(followed <= 5_000_000, "{}: {followed}", member.shell[0]);
         let file = member.dir(&run).join("stdout");
         let since = Instant::now();
         while std::fs::metadata(&file).unwrap().len() != 1 << 20 {
