@@ -34,7 +34,11 @@ fn race(rig: &Rig, one: &Path, other: &Path, call: (&str, Value), each: impl Fn(
     let (mut good, mut refused) = (0, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| swap(one, other, &swaps, &end));
-        while swaps.load(Ordering::Relaxed) < SWAPS || good + refused < TRANSFERS {
+        // On and on until both were seen: one alone shows nothing.
+        let seen = |good, refused| good > 0 && refused > 0 && good + refused >= TRANSFERS;
+        while swaps.load(Ordering::Relaxed) < SWAPS
+            || (!seen(good, refused) && good + refused < 100 * TRANSFERS)
+        {
             let request = tool_request(&rig.daemon, call.0, call.1.clone());
             let reply = reply(&rig.daemon.send(&request));
             if reply["result"]["isError"] == true {
