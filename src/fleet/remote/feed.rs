@@ -50,10 +50,16 @@ impl Feed {
             let held = self.held.unwrap_or(0);
             let Some(piece) = piece(dir, held).await else { return Ok(false) };
             let waiting = held.saturating_sub(self.taken) > UNREAD;
-            if self.closed || (piece.is_empty() && (!end || self.ended)) {
+            if self.closed || (end && piece.is_empty() && self.ended) {
                 return Ok(false);
             }
-            if waiting {
+            // Whoever sends may wait for what was sent to be read: that is asked for
+            // although there is nothing to send now.
+            let unread = piece.is_empty() && !end;
+            if unread && self.taken >= held {
+                return Ok(false);
+            }
+            if waiting || unread {
                 self.send(link, dir, None, false).await?;
                 return Ok(true);
             }

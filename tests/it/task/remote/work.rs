@@ -14,8 +14,20 @@ fn fleetctl_runs_on_a_member_as_if_it_were_here() {
     );
     assert_eq!((done.code(), done.stdout.as_str()), (3, "SOME\nINPUT"), "{done:?}");
     assert!(done.stderr.contains("err"), "{done:?}");
+    let many: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    let done = home.fleetctl_with(&["run", "--on", "m", "--", "sha256sum"], &many);
+    assert!(done.stdout.starts_with(&sha256(&many)), "{done:?}");
     let done = home.fleetctl(&["run", "--on", "nobody", "--", "true"]);
     assert!(done.code() != 0 && done.stderr.contains("nobody"), "{done:?}");
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let sum = crate::support::run(
+        std::process::Command::new("sha256sum"),
+        bytes,
+        crate::support::PATIENCE,
+    );
+    sum.ok().stdout.split_whitespace().next().unwrap().to_owned()
 }
 
 /// D3 of the peer's defects: whoever went away lost the result.
